@@ -1,0 +1,45 @@
+using Orleans.Concurrency;
+
+namespace GpuTasks.Functions;
+
+/// <summary>Answer to a change of a function.</summary>
+public enum FunctionChange
+{
+    /// <summary>Done and durable.</summary>
+    Done = 0,
+
+    /// <summary>A function of this name exists already.</summary>
+    AlreadyExists = 1,
+
+    /// <summary>There is no such function, or no such config.</summary>
+    NotFound = 2,
+
+    /// <summary>It changed since it was read: read again and decide again.</summary>
+    Conflict = 3,
+}
+
+/// <summary>What a function is. Key: <c>{account}/{function}</c>.</summary>
+[Alias("GpuTasks.IFunctionGrain")]
+public interface IFunctionGrain : IGrainWithStringKey
+{
+    /// <summary>Creates the function.</summary>
+    /// <returns><see cref="FunctionChange.Done"/> or <see cref="FunctionChange.AlreadyExists"/>.</returns>
+    [Alias("Create")]
+    Task<FunctionChange> Create(FunctionSpec spec, CancellationToken cancellationToken = default);
+
+    /// <summary>The function as it is, or null.</summary>
+    [Alias("Get"), ReadOnly]
+    Task<FunctionSnapshot?> Get(CancellationToken cancellationToken = default);
+
+    /// <summary>Replaces the definition, if <paramref name="expectedRevision"/> is still the current one.</summary>
+    [Alias("Update")]
+    Task<FunctionChange> Update(FunctionSpec spec, int expectedRevision, CancellationToken cancellationToken = default);
+
+    /// <summary>Removes it: waiting tasks become Invalid, running ones are stopped, instances leave.</summary>
+    [Alias("Delete")]
+    Task<FunctionChange> Delete(CancellationToken cancellationToken = default);
+
+    /// <summary>Sets the async config of a qualifier, or removes it when <paramref name="config"/> is null.</summary>
+    [Alias("SetAsyncConfig")]
+    Task<FunctionChange> SetAsyncConfig(string qualifier, AsyncInvokeConfig? config, int expectedRevision, CancellationToken cancellationToken = default);
+}

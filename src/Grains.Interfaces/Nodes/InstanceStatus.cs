@@ -1,0 +1,62 @@
+using GpuTasks.Tasks;
+
+namespace GpuTasks.Nodes;
+
+/// <summary>Where an instance stands. Numbers never change.</summary>
+public enum InstanceState
+{
+    /// <summary>Its image is pulled or its container made.</summary>
+    Creating = 0,
+
+    /// <summary>Its server starts, its health check or initializer runs.</summary>
+    Starting = 1,
+
+    /// <summary>Takes runs.</summary>
+    Ready = 2,
+
+    /// <summary>Finishes its runs and takes no more.</summary>
+    Retiring = 3,
+
+    /// <summary>Is being stopped.</summary>
+    Stopping = 4,
+
+    /// <summary>The container is gone; its lease is released once its cards are proved clean.</summary>
+    Gone = 5,
+}
+
+/// <summary>Why an instance could not start or did not last.</summary>
+/// <param name="Outcome">Class, which decides about retries.</param>
+/// <param name="Message">For people.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.LaunchFailure")]
+public sealed record LaunchFailure(
+    [property: Id(0)] RunOutcome Outcome,
+    [property: Id(1)] string Message);
+
+/// <summary>One instance as its node sees it.</summary>
+[GenerateSerializer, Immutable, Alias("GpuTasks.InstanceStatus")]
+public sealed record InstanceStatus
+{
+    /// <summary>Identity, equal to its lease's.</summary>
+    [Id(0)] public required string InstanceId { get; init; }
+
+    /// <summary>Node.</summary>
+    [Id(1)] public required string Node { get; init; }
+
+    /// <summary>Where it stands.</summary>
+    [Id(2)] public required InstanceState State { get; init; }
+
+    /// <summary>Revision of the function's definition that it was launched with.</summary>
+    [Id(3)] public int Revision { get; init; }
+
+    /// <summary>Ids of the runs it has accepted and whose end is not yet acknowledged.</summary>
+    [Id(4)] public IReadOnlyList<string> Runs { get; init; } = [];
+
+    /// <summary>Why it failed, or null.</summary>
+    [Id(5)] public LaunchFailure? Failure { get; init; }
+
+    /// <summary>When it was launched.</summary>
+    [Id(6)] public DateTimeOffset CreatedAt { get; init; }
+
+    /// <summary>Grows with every change on the node, so that an older message is recognised.</summary>
+    [Id(7)] public long Version { get; init; }
+}

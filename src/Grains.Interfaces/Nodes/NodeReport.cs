@@ -1,0 +1,102 @@
+using GpuTasks.Quota;
+
+namespace GpuTasks.Nodes;
+
+/// <summary>Whether a card may be leased, and if not, why. Numbers never change.</summary>
+public enum CardState
+{
+    /// <summary>May take leases.</summary>
+    Ready = 0,
+
+    /// <summary>Finishes what it has; takes nothing new.</summary>
+    Draining = 1,
+
+    /// <summary>The earlier holder is not proved gone.</summary>
+    Dirty = 2,
+
+    /// <summary>Something is wrong that has not been explained.</summary>
+    Suspect = 3,
+
+    /// <summary>Broken until an operator or a reset says otherwise.</summary>
+    Failed = 4,
+
+    /// <summary>Used by somebody outside the platform.</summary>
+    Foreign = 5,
+}
+
+/// <summary>One card as its node sees it.</summary>
+[GenerateSerializer, Immutable, Alias("GpuTasks.CardReport")]
+public sealed record CardReport
+{
+    /// <summary>Identity; stable over restarts.</summary>
+    [Id(0)] public required string Uuid { get; init; }
+
+    /// <summary>Type by the contract, such as <c>fc.gpu.tesla.1</c>.</summary>
+    [Id(1)] public required string Type { get; init; }
+
+    /// <summary>Product name.</summary>
+    [Id(2)] public string Name { get; init; } = "";
+
+    /// <summary>Memory that leases can share: total less what the driver reserves.</summary>
+    [Id(3)] public required int MemoryMiB { get; init; }
+
+    /// <summary>True for a card that exists in configuration only.</summary>
+    [Id(4)] public bool Simulated { get; init; }
+
+    /// <summary>Whether it may be leased.</summary>
+    [Id(5)] public CardState State { get; init; }
+
+    /// <summary>Why it may not, or empty.</summary>
+    [Id(6)] public string Detail { get; init; } = "";
+}
+
+/// <summary>What a node truly has, sent every 5 s and at each change.</summary>
+[GenerateSerializer, Immutable, Alias("GpuTasks.NodeReport")]
+public sealed record NodeReport
+{
+    /// <summary>Node name.</summary>
+    [Id(0)] public required string Node { get; init; }
+
+    /// <summary>Changes when the machine reboots: proof that everything that ran on it is gone.</summary>
+    [Id(1)] public required string BootId { get; init; }
+
+    /// <summary>Processors that instances may use, in thousandths.</summary>
+    [Id(2)] public required int CpuMilli { get; init; }
+
+    /// <summary>Memory that instances may use.</summary>
+    [Id(3)] public required int MemoryMiB { get; init; }
+
+    /// <summary>Disk that instances may use.</summary>
+    [Id(4)] public required int DiskMiB { get; init; }
+
+    /// <summary>Cards.</summary>
+    [Id(5)] public IReadOnlyList<CardReport> Cards { get; init; } = [];
+
+    /// <summary>Ids of the instances that exist on it in any form.</summary>
+    [Id(6)] public IReadOnlyList<string> Instances { get; init; } = [];
+
+    /// <summary>False until it has adopted what an earlier process left; it takes no launches before.</summary>
+    [Id(7)] public bool Adopted { get; init; }
+}
+
+/// <summary>What a node should have: the answer to its report.</summary>
+/// <param name="Leases">Every lease on the node. An instance without one must leave.</param>
+/// <param name="NodeEpoch">As of which fencing number this list is whole.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.NodeDirective")]
+public sealed record NodeDirective(
+    [property: Id(0)] IReadOnlyList<Lease> Leases,
+    [property: Id(1)] long NodeEpoch);
+
+/// <summary>A node as the region sees it.</summary>
+/// <param name="Report">Its latest report.</param>
+/// <param name="Reachable">False after 15 s of silence: it gets nothing new, its leases stay counted.</param>
+/// <param name="LastSeenAt">When it last reported.</param>
+/// <param name="Leases">Its leases.</param>
+/// <param name="CardEpochs">Fencing number of each card.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.NodeStatus")]
+public sealed record NodeStatus(
+    [property: Id(0)] NodeReport Report,
+    [property: Id(1)] bool Reachable,
+    [property: Id(2)] DateTimeOffset LastSeenAt,
+    [property: Id(3)] IReadOnlyList<Lease> Leases,
+    [property: Id(4)] IReadOnlyDictionary<string, long> CardEpochs);

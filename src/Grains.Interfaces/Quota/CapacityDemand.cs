@@ -1,0 +1,91 @@
+namespace GpuTasks.Quota;
+
+/// <summary>What one instance needs of a node.</summary>
+/// <param name="GpuType">Card type, or null for none.</param>
+/// <param name="GpuMemoryMiB">GPU memory, 0 for none; a part of one card, one card, or a multiple of one card's.</param>
+/// <param name="CpuMilli">Processors, in thousandths.</param>
+/// <param name="MemoryMiB">Memory.</param>
+/// <param name="DiskMiB">Disk.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.InstanceShape")]
+public sealed record InstanceShape(
+    [property: Id(0)] string? GpuType,
+    [property: Id(1)] int GpuMemoryMiB,
+    [property: Id(2)] int CpuMilli,
+    [property: Id(3)] int MemoryMiB,
+    [property: Id(4)] int DiskMiB);
+
+/// <summary>What a function wants of its region: stated again every few seconds and at each change.</summary>
+[GenerateSerializer, Immutable, Alias("GpuTasks.CapacityDemand")]
+public sealed record CapacityDemand
+{
+    /// <summary>Owner of the function.</summary>
+    [Id(0)] public required string Account { get; init; }
+
+    /// <summary>Function.</summary>
+    [Id(1)] public required string Function { get; init; }
+
+    /// <summary>What each instance needs.</summary>
+    [Id(2)] public required InstanceShape Shape { get; init; }
+
+    /// <summary>Instances wanted beyond those already leased; 0 withdraws the demand.</summary>
+    [Id(3)] public required int MoreInstances { get; init; }
+
+    /// <summary>Acceptance of the task that has waited longest, or null.</summary>
+    [Id(4)] public DateTimeOffset? OldestWaitingSince { get; init; }
+
+    /// <summary>Highest priority class among the waiting: 0 to 9.</summary>
+    [Id(5)] public int Priority { get; init; }
+
+    /// <summary>Longest run of one attempt, which bounds how long a grant can block a reservation.</summary>
+    [Id(6)] public TimeSpan RunLimit { get; init; }
+
+    /// <summary>Node to avoid after a failure there, or null.</summary>
+    [Id(7)] public string? AvoidNode { get; init; }
+}
+
+/// <summary>Why a demand could not be met in full.</summary>
+public enum WaitReason
+{
+    /// <summary>It was met, or nothing was asked for.</summary>
+    None = 0,
+
+    /// <summary>The account's milli-cards are used up.</summary>
+    Quota = 1,
+
+    /// <summary>No live node has a card of the type, or none as large.</summary>
+    NoCardOfType = 2,
+
+    /// <summary>All cards of the type are taken.</summary>
+    NoFreeCard = 3,
+
+    /// <summary>No node has the processors, memory or disk.</summary>
+    NoRoomOnNode = 4,
+
+    /// <summary>No node is alive.</summary>
+    NoNode = 5,
+
+    /// <summary>Others are ahead.</summary>
+    Behind = 6,
+}
+
+/// <summary>The region's answer to a demand.</summary>
+/// <param name="Leases">Every lease the function holds now, not only new ones.</param>
+/// <param name="Reason">Why there are not more.</param>
+/// <param name="Detail">The reason in words with the amount short, or empty.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.DemandAnswer")]
+public sealed record DemandAnswer(
+    [property: Id(0)] IReadOnlyList<Lease> Leases,
+    [property: Id(1)] WaitReason Reason,
+    [property: Id(2)] string Detail);
+
+/// <summary>An account's share of the region.</summary>
+/// <param name="Account">Account id.</param>
+/// <param name="LimitMilliCards">Most it may hold; default 30,000, which is 30 cards.</param>
+/// <param name="HeldMilliCards">What its leases hold now.</param>
+/// <param name="Instances">Number of its leases.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.QuotaStatus")]
+public sealed record QuotaStatus(
+    [property: Id(0)] string Account,
+    [property: Id(1)] int LimitMilliCards,
+    [property: Id(2)] int HeldMilliCards,
+    [property: Id(3)] int Instances);

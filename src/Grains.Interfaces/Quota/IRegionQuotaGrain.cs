@@ -1,0 +1,32 @@
+using GpuTasks.Nodes;
+using Orleans.Concurrency;
+
+namespace GpuTasks.Quota;
+
+/// <summary>Which cards an instance may use, who is next, and where. Key: region.</summary>
+[Alias("GpuTasks.IRegionQuotaGrain")]
+public interface IRegionQuotaGrain : IGrainWithStringKey
+{
+    /// <summary>A function states what it wants and hears what it has. Repeats replace each other.</summary>
+    [Alias("State")]
+    Task<DemandAnswer> State(CapacityDemand demand, CancellationToken cancellationToken = default);
+
+    /// <summary>A node states what it truly has and hears what it should have.</summary>
+    [Alias("Report")]
+    Task<NodeDirective> Report(NodeReport report, CancellationToken cancellationToken = default);
+
+    /// <summary>The node proved that the instance is gone and its cards are clean. Idempotent.</summary>
+    /// <param name="node">Node that held the lease.</param>
+    /// <param name="instanceId">Lease to end.</param>
+    /// <param name="cancellationToken">Guards the wait.</param>
+    [Alias("Release")]
+    Task Release(string node, string instanceId, CancellationToken cancellationToken = default);
+
+    /// <summary>The account's quota and use.</summary>
+    [Alias("GetQuota"), ReadOnly]
+    Task<QuotaStatus> GetQuota(string account, CancellationToken cancellationToken = default);
+
+    /// <summary>Every node the region knows, with cards and leases.</summary>
+    [Alias("GetNodes"), ReadOnly]
+    Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default);
+}

@@ -1,0 +1,84 @@
+namespace GpuTasks.Tasks;
+
+/// <summary>One line of a task's history (contract 2.3).</summary>
+/// <param name="EventId">Counts from 1.</param>
+/// <param name="Status">Status that was reached.</param>
+/// <param name="At">When.</param>
+/// <param name="Detail">Text; JSON text such as <c>{"Error":"FunctionError"}</c> for failures; empty if there is nothing to say.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.TaskEventRecord")]
+public sealed record TaskEventRecord(
+    [property: Id(0)] int EventId,
+    [property: Id(1)] GpuTaskStatus Status,
+    [property: Id(2)] DateTimeOffset At,
+    [property: Id(3)] string Detail);
+
+/// <summary>A task as others may see it.</summary>
+[GenerateSerializer, Immutable, Alias("GpuTasks.TaskSnapshot")]
+public sealed record TaskSnapshot
+{
+    /// <summary>Identity.</summary>
+    [Id(0)] public required TaskKey Key { get; init; }
+
+    /// <summary>Where it stands.</summary>
+    [Id(1)] public required GpuTaskStatus Status { get; init; }
+
+    /// <summary>Id of the call that submitted it.</summary>
+    [Id(2)] public required string RequestId { get; init; }
+
+    /// <summary>Version or alias it was submitted to.</summary>
+    [Id(3)] public required string Qualifier { get; init; }
+
+    /// <summary>When it was accepted: the contract's <c>startedTime</c>, so that waiting tasks sort and filter too.</summary>
+    [Id(4)] public DateTimeOffset EnqueuedAt { get; init; }
+
+    /// <summary>Start of the latest attempt, or null before the first.</summary>
+    [Id(5)] public DateTimeOffset? RunStartedAt { get; init; }
+
+    /// <summary>When it became final, or null.</summary>
+    [Id(6)] public DateTimeOffset? EndedAt { get; init; }
+
+    /// <summary>Run time of the latest attempt.</summary>
+    [Id(7)] public TimeSpan Duration { get; init; }
+
+    /// <summary>Attempts begun so far; 0 before the first.</summary>
+    [Id(8)] public int Attempt { get; init; }
+
+    /// <summary>Counted retries so far, the contract's <c>alreadyRetriedTimes</c>.</summary>
+    [Id(9)] public int Retries { get; init; }
+
+    /// <summary>Faults of the platform that cost no attempt.</summary>
+    [Id(10)] public int PlatformFaults { get; init; }
+
+    /// <summary>Instance of the latest attempt, or empty.</summary>
+    [Id(11)] public string InstanceId { get; init; } = "";
+
+    /// <summary>Node of the latest attempt, or empty.</summary>
+    [Id(12)] public string Node { get; init; } = "";
+
+    /// <summary>What went wrong, or empty.</summary>
+    [Id(13)] public string ErrorMessage { get; init; } = "";
+
+    /// <summary>How the latest attempt ended, or null while none has.</summary>
+    [Id(14)] public RunOutcome? Outcome { get; init; }
+
+    /// <summary>The input; null where it was not asked for.</summary>
+    [Id(15)] public byte[]? Payload { get; init; }
+
+    /// <summary>The function's answer, at most 1 MiB; null where it was not asked for or there is none.</summary>
+    [Id(16)] public byte[]? Result { get; init; }
+
+    /// <summary>True when the answer was longer than what is kept.</summary>
+    [Id(17)] public bool ResultTruncated { get; init; }
+
+    /// <summary>Delivery state of the destination: empty, <c>Succeeded</c> or <c>Failed</c>.</summary>
+    [Id(18)] public string DestinationStatus { get; init; } = "";
+
+    /// <summary>History, oldest first; bounded, see <c>ARCHITECTURE.md</c>.</summary>
+    [Id(19)] public IReadOnlyList<TaskEventRecord> Events { get; init; } = [];
+
+    /// <summary>False for asynchronous calls without task mode.</summary>
+    [Id(20)] public bool Recorded { get; init; } = true;
+
+    /// <summary>Since when the node of a running task has been silent, or null.</summary>
+    [Id(21)] public DateTimeOffset? ContactLostSince { get; init; }
+}

@@ -1,0 +1,40 @@
+using GpuTasks.Dispatch;
+using GpuTasks.Functions;
+using GpuTasks.Tasks;
+
+namespace GpuTasks.Store;
+
+/// <summary>Reads over the index columns of the state table; never writes. Pages by key, never by offset.</summary>
+public interface ITaskIndex
+{
+    /// <summary>Recorded tasks of one function, with the filters of ListAsyncTasks.</summary>
+    /// <exception cref="FormatException">The token is not one of ours.</exception>
+    Task<(IReadOnlyList<TaskState> Tasks, string? NextToken)> ListAsync(string account, TaskQuery query, CancellationToken cancellationToken);
+
+    /// <summary>Recorded tasks of one function by status.</summary>
+    Task<IReadOnlyDictionary<GpuTaskStatus, long>> CountAsync(string account, string function, CancellationToken cancellationToken);
+
+    /// <summary>Enqueued tasks of one function in queue order: priority descending, then acceptance, then id.</summary>
+    /// <param name="account">Owner.</param>
+    /// <param name="function">Function.</param>
+    /// <param name="after">Last ticket of the page before, or null for the head of the queue.</param>
+    /// <param name="limit">Most tickets to give.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    Task<IReadOnlyList<Ticket>> WaitingAsync(string account, string function, Ticket? after, int limit, CancellationToken cancellationToken);
+
+    /// <summary>Ids of tasks of one function that are not final, after <paramref name="afterTaskId"/>, ascending.</summary>
+    Task<IReadOnlyList<string>> LiveAsync(string account, string function, string? afterTaskId, int limit, CancellationToken cancellationToken);
+
+    /// <summary>Tasks whose wake time is not after <paramref name="now"/>, earliest first.</summary>
+    Task<IReadOnlyList<TaskKey>> DueAsync(DateTimeOffset now, int limit, CancellationToken cancellationToken);
+
+    /// <summary>Keys (<c>{account}/{function}</c>) of functions with enqueued tasks.</summary>
+    Task<IReadOnlyList<string>> FunctionsWaitingAsync(CancellationToken cancellationToken);
+}
+
+/// <summary>Reads over function rows.</summary>
+public interface IFunctionIndex
+{
+    /// <summary>Functions of an account by name, starting with <paramref name="prefix"/>, after <paramref name="after"/>.</summary>
+    Task<IReadOnlyList<FunctionState>> ListAsync(string account, string prefix, string? after, int limit, CancellationToken cancellationToken);
+}
