@@ -1,5 +1,4 @@
 using GpuTasks.Dispatch;
-using GpuTasks.Nodes;
 using GpuTasks.Store;
 
 namespace GpuTasks.Tasks;
