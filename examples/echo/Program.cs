@@ -1,0 +1,88 @@
+using System.Diagnostics;
+using System.Net;
+using System.Runtime.InteropServices;
+using GpuTasks.Echo;
+
+var sinceStart = Stopwatch.StartNew();
+var ignoreTerm = false;
+var ready = true;
+
+using var onTerm = PosixSignalRegistration.Create(PosixSignal.SIGTERM, signal =>
+{
+    signal.Cancel = true;
+    Console.WriteLine(Volatile.Read(ref ignoreTerm) ? "SIGTERM ignored" : "SIGTERM: leaving");
+    if (!Volatile.Read(ref ignoreTerm))
+    {
+        Native.ExitNow(0);
+    }
+});
+
+if (Settings.ExitAtStart is { } code)
+{
+    Console.WriteLine($"Leaving at once with code {code}");
+    return code;
+}
+
+if (Settings.NeverListen)
+{
+    Console.WriteLine("Not listening, as asked");
+    await Task.Delay(Timeout.Infinite);
+}
+
+await Task.Delay(Settings.ListenAfter);
+
+// The empty builder brings no configuration files and no file watchers, which in an image would watch the whole root.
+var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ContentRootPath = "/" });
+builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+{
+    kestrel.Listen(IPAddress.Parse(Settings.ListenOn), Settings.Port);
+    kestrel.Limits.MaxRequestBodySize = 64 * 1024 * 1024;
+    // A long run sends nothing for hours; that must not close the connection.
+    kestrel.Limits.KeepAliveTimeout = TimeSpan.FromHours(25);
+});
+
+var app = builder.Build();
+app.Run(http => (http.Request.Method, http.Request.Path.Value) switch
+{
+    ("POST", "/invoke") => InvokeAsync(http),
+    ("POST", "/initialize") => HookAsync(http, "Initialize", Settings.InitializeTakes, Settings.InitializeStatus),
+    ("GET", "/pre-stop") => HookAsync(http, "PreStop", Settings.PreStopTakes, Settings.PreStopStatus),
+    ("GET", "/ready") => AnswerAsync(http, Volatile.Read(ref ready) && sinceStart.Elapsed >= Settings.ReadyAfter ? 200 : 503),
+    _ => AnswerAsync(http, 404),
+});
+await app.StartAsync();
+Console.WriteLine($"Listening on {Settings.ListenOn}:{Settings.Port}");
+await Task.Delay(Timeout.Infinite);
+return 0;
+
+async Task InvokeAsync(HttpContext http)
+{
+    var id = Calls.RequestId(http.Request);
+    Console.WriteLine($"FC Invoke Start RequestId: {id}");
+    // Printed before the answer leaves, so that the line still belongs to this run for whoever reads the log by runs.
+    http.Response.OnStarting(() =>
+    {
+        Console.WriteLine($"FC Invoke End RequestId: {id}");
+        return Task.CompletedTask;
+    });
+    Calls.Count(http.Request);
+    using var body = new MemoryStream();
+    await http.Request.Body.CopyToAsync(body);
+    await Modes.RunAsync(http, body.ToArray(), () => Volatile.Write(ref ignoreTerm, true), () => Volatile.Write(ref ready, false));
+}
+
+static async Task HookAsync(HttpContext http, string name, TimeSpan takes, int status)
+{
+    var id = Calls.RequestId(http.Request);
+    Console.WriteLine($"FC {name} Start RequestId: {id}");
+    await Task.Delay(takes);
+    Console.WriteLine($"FC {name} End RequestId: {id}");
+    await AnswerAsync(http, status);
+}
+
+static Task AnswerAsync(HttpContext http, int status)
+{
+    http.Response.StatusCode = status;
+    http.Response.ContentLength = 0;
+    return Task.CompletedTask;
+}
