@@ -59,6 +59,9 @@ public sealed record TaskState : IIndexed
     /// <summary>Attempts whose failure counted.</summary>
     public int CountedFailures { get; init; }
 
+    /// <summary>Counted failures before the latest attempt: the contract's <c>alreadyRetriedTimes</c>.</summary>
+    public int Retries { get; init; }
+
     /// <summary>Attempts lost to faults of the platform.</summary>
     public int PlatformFaults { get; init; }
 

@@ -1,0 +1,516 @@
+using GpuTasks.Functions;
+using GpuTasks.Nodes;
+using GpuTasks.Quota;
+using GpuTasks.Store;
+using GpuTasks.Tasks;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+using Orleans.Concurrency;
+
+namespace GpuTasks.Dispatch;
+
+/// <summary>
+/// The shell around <see cref="TicketWindow"/> and <see cref="InstancePool"/>. Everything it tells others may be repeated and
+/// everything it hears may be lost or late: a tick every few seconds states again what it wants and looks again at what there is.
+/// Reentrant: it awaits the store, the region, nodes and tasks while messages go on to arrive; between awaits each step leaves
+/// window and pool whole, and steps that must not overlap say so by a flag.
+/// </summary>
+[GrainType("dispatcher")]
+[Reentrant]
+public sealed partial class DispatcherGrain(
+    ITaskIndex index,
+    IOptions<DispatcherOptions> options,
+    [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
+    ILogger<DispatcherGrain> logger) : Grain, IDispatcherGrain
+{
+    private static readonly TimeSpan TickPeriod = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan ReconcilePeriod = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan UnknownInstanceGrace = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan LongestBackoff = TimeSpan.FromSeconds(60);
+
+    private readonly TicketWindow window = new(options.Value.WindowCapacity);
+    private readonly InstancePool pool = new();
+    private readonly Dictionary<string, SyncWaiter> waiters = [];
+    private readonly HashSet<string> handledFailures = [];
+
+    private FunctionSnapshot? function;
+    private DateTimeOffset activatedAt;
+    private DateTimeOffset nextReconcile;
+    private DateTimeOffset launchesAllowedAt;
+    private int failuresInARow;
+    private string? avoidNode;
+    private LaunchFailure? lastFailure;
+    private string? waitReason;
+    private bool stating;
+    private bool stateAgain;
+    private bool refilling;
+    private bool clearing;
+
+    private string Account => this.GetPrimaryKeyString().Split('/')[0];
+
+    private string Function => this.GetPrimaryKeyString().Split('/')[1];
+
+    /// <inheritdoc />
+    public override async Task OnActivateAsync(CancellationToken cancellationToken)
+    {
+        activatedAt = clock.GetUtcNow();
+        await ReadFunctionAsync();
+        this.RegisterGrainTimer(TickAsync, new GrainTimerCreationOptions(TimeSpan.Zero, TickPeriod) { Interleave = true });
+    }
+
+    /// <inheritdoc />
+    public Task Offer(Ticket ticket, CancellationToken cancellationToken = default)
+    {
+        window.Offer(ticket);
+        Dispatch();
+        return StateDemandAsync();
+    }
+
+    /// <inheritdoc />
+    public Task Withdraw(string taskId, CancellationToken cancellationToken = default)
+    {
+        window.Withdraw(taskId);
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc />
+    public Task Release(string instanceId, string runId, CancellationToken cancellationToken = default)
+    {
+        pool.Release(instanceId, TaskViews.OwnerOf(runId), clock.GetUtcNow());
+        Dispatch();
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc />
+    public async Task InstanceChanged(InstanceStatus status, CancellationToken cancellationToken = default)
+    {
+        var now = clock.GetUtcNow();
+        if (pool.Observe(status, now) is { } instance)
+        {
+            if (status.State is InstanceState.Ready && failuresInARow > 0)
+            {
+                failuresInARow = 0;
+                avoidNode = null;
+                lastFailure = null;
+            }
+
+            if (status.Failure is { } failure && !instance.WasReady && handledFailures.Add(status.InstanceId))
+            {
+                await OnLaunchFailedAsync(instance, failure, now);
+            }
+        }
+        else if (pool.Instances.All(known => known.Lease.InstanceId != status.InstanceId))
+        {
+            // A lease this activation has not heard of yet: the region knows.
+            await StateDemandAsync();
+        }
+
+        Dispatch();
+    }
+
+    /// <inheritdoc />
+    public Task LeasesChanged(CancellationToken cancellationToken = default) => StateDemandAsync();
+
+    /// <inheritdoc />
+    public async Task FunctionChanged(CancellationToken cancellationToken = default)
+    {
+        await ReadFunctionAsync();
+        // A changed definition deserves a fresh try.
+        failuresInARow = 0;
+        launchesAllowedAt = default;
+        await ReconcileAsync();
+    }
+
+    /// <inheritdoc />
+    public async Task<SlotAnswer> Acquire(string requestId, TimeSpan wait, CancellationToken cancellationToken = default)
+    {
+        if (!waiters.TryGetValue(requestId, out var waiter))
+        {
+            waiters[requestId] = waiter = new SyncWaiter(requestId, clock.GetUtcNow());
+            Dispatch();
+            StateDemandAsync().Ignore();
+        }
+
+        waiter.AskedAt = clock.GetUtcNow();
+        try
+        {
+            var limited = wait < TimeSpan.FromSeconds(10) ? wait : TimeSpan.FromSeconds(10);
+            var answer = await waiter.Answer.Task.WaitAsync(limited, cancellationToken);
+            waiters.Remove(requestId);
+            return answer;
+        }
+        catch (TimeoutException)
+        {
+            waiter.AskedAt = clock.GetUtcNow();
+            return new SlotAnswer(null, null);
+        }
+    }
+
+    /// <inheritdoc />
+    public Task Abandon(string requestId, CancellationToken cancellationToken = default)
+    {
+        waiters.Remove(requestId);
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc />
+    public Task<DispatcherStatus> GetStatus(CancellationToken cancellationToken = default) => Task.FromResult(new DispatcherStatus
+    {
+        WindowLength = window.Count,
+        Instances = [.. pool.Instances.Select(instance => instance.Status ?? new InstanceStatus
+        {
+            InstanceId = instance.Lease.InstanceId,
+            Node = instance.Lease.Node,
+            State = InstanceState.Creating,
+            CreatedAt = instance.KnownSince,
+        })],
+        WaitReason = waitReason,
+        LastFailure = lastFailure,
+    });
+
+    private async Task TickAsync(CancellationToken cancellationToken)
+    {
+        var now = clock.GetUtcNow();
+        foreach (var gone in waiters.Values.Where(waiter => now - waiter.AskedAt > TimeSpan.FromSeconds(30)).ToArray())
+        {
+            waiters.Remove(gone.RequestId);
+        }
+
+        if (now >= nextReconcile || window.WantsRefill)
+        {
+            await ReconcileAsync();
+        }
+
+        Dispatch();
+        if (window.Count > 0 || pool.Instances.Count > 0 || waiters.Count > 0)
+        {
+            DelayDeactivation(TimeSpan.FromMinutes(2));
+        }
+    }
+
+    /// <summary>Looks at everything again: queue, leases, doubtful slots, instances that should start or leave.</summary>
+    private async Task ReconcileAsync()
+    {
+        nextReconcile = clock.GetUtcNow() + ReconcilePeriod;
+        try
+        {
+            if (function is null)
+            {
+                await ReadFunctionAsync();
+            }
+
+            if (function is null)
+            {
+                await ClearQueueOfDeletedFunctionAsync();
+            }
+            else
+            {
+                await RefillAsync();
+            }
+
+            Dispatch();
+            await StateDemandAsync();
+            await ResolveDoubtfulAsync();
+        }
+        catch (Exception exception)
+        {
+            LogReconcileFailed(exception, this.GetPrimaryKeyString());
+        }
+    }
+
+    private async Task ReadFunctionAsync() => function = await GrainFactory.GetGrain<IFunctionGrain>(this.GetPrimaryKeyString()).Get();
+
+    private async Task RefillAsync()
+    {
+        if (refilling)
+        {
+            return;
+        }
+
+        refilling = true;
+        try
+        {
+            var limit = window.HasMore || window.Count == 0 ? options.Value.WindowCapacity : Math.Min(options.Value.WindowCapacity, window.Count + 256);
+            var page = await index.WaitingAsync(Account, Function, null, limit, CancellationToken.None);
+            window.Refill([.. page.Where(ticket => !pool.Holds(ticket.TaskId))], page.Count > 0 ? page[^1] : null, page.Count == limit);
+        }
+        finally
+        {
+            refilling = false;
+        }
+    }
+
+    /// <summary>Gives free slots to those who wait: synchronous callers first, since somebody holds a connection open for them.</summary>
+    private void Dispatch()
+    {
+        if (function is not { } current)
+        {
+            return;
+        }
+
+        var now = clock.GetUtcNow();
+        foreach (var waiter in waiters.Values.Where(waiter => !waiter.Answer.Task.IsCompleted).OrderBy(waiter => waiter.Since))
+        {
+            if (TryAssign(current, waiter.RequestId, isTask: false, now) is not { } assignment)
+            {
+                return;
+            }
+
+            pool.Accept(assignment);
+            waiter.Answer.TrySetResult(new SlotAnswer(assignment.Slot, null));
+        }
+
+        while (window.First is { } first)
+        {
+            if (TryAssign(current, first.TaskId, isTask: true, now) is not { } assignment)
+            {
+                break;
+            }
+
+            window.Withdraw(first.TaskId);
+            StartAsync(assignment).Ignore();
+        }
+
+        if (window.WantsRefill)
+        {
+            RefillAsync().Ignore();
+        }
+    }
+
+    private Assignment? TryAssign(FunctionSnapshot current, string owner, bool isTask, DateTimeOffset now) => pool.TryAssign(
+        owner, isTask, current.SpecRevision, current.Spec.InstanceConcurrency, TimeSpan.FromSeconds(current.Spec.TimeoutSeconds), Guid.NewGuid().ToString("N"), now);
+
+    /// <summary>Offers a slot to its task. If the answer is lost, the slot stays taken until the task is asked again.</summary>
+    private async Task StartAsync(Assignment assignment)
+    {
+        try
+        {
+            var task = GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, assignment.Owner).ToString());
+            var outcome = await task.Start(assignment.Slot);
+            if (outcome is StartOutcome.Started)
+            {
+                pool.Accept(assignment);
+            }
+            else if (outcome is StartOutcome.NotWanted)
+            {
+                pool.Release(assignment, clock.GetUtcNow());
+                Dispatch();
+            }
+        }
+        catch (Exception exception)
+        {
+            LogStartFailed(exception, assignment.Owner, assignment.Slot.InstanceId);
+        }
+    }
+
+    private async Task ResolveDoubtfulAsync()
+    {
+        var now = clock.GetUtcNow();
+        foreach (var assignment in pool.Doubtful(now, Patience).ToArray())
+        {
+            if (assignment.IsTask)
+            {
+                await StartAsync(assignment);
+            }
+            else if (now - assignment.At > 3 * Patience)
+            {
+                // The caller never brought its run to the node, or the run is over.
+                pool.Release(assignment, now);
+            }
+        }
+    }
+
+    /// <summary>Tells the region what is wanted, hears what there is, and brings instances in line. One at a time; a call meanwhile repeats it.</summary>
+    private async Task StateDemandAsync()
+    {
+        if (stating)
+        {
+            stateAgain = true;
+            return;
+        }
+
+        stating = true;
+        try
+        {
+            do
+            {
+                stateAgain = false;
+                var answer = await GrainFactory.GetGrain<IRegionQuotaGrain>(options.Value.Region).State(DemandNow());
+                waitReason = answer.Reason is WaitReason.None ? null : answer.Detail.Length > 0 ? answer.Detail : answer.Reason.ToString();
+                foreach (var orphan in pool.Reconcile(answer.Leases, clock.GetUtcNow()).Where(orphan => orphan.IsTask))
+                {
+                    // The task itself finds out from the node what became of its run.
+                    GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, orphan.Owner).ToString()).Wake().Ignore();
+                }
+
+                handledFailures.IntersectWith(answer.Leases.Select(lease => lease.InstanceId));
+                await StartAndStopInstancesAsync();
+            }
+            while (stateAgain);
+        }
+        catch (Exception exception)
+        {
+            LogDemandFailed(exception, this.GetPrimaryKeyString());
+        }
+        finally
+        {
+            stating = false;
+        }
+    }
+
+    private CapacityDemand DemandNow()
+    {
+        var spec = function?.Spec;
+        var now = clock.GetUtcNow();
+        var waiting = window.Count + waiters.Values.Count(waiter => !waiter.Answer.Task.IsCompleted);
+        var concurrency = spec?.InstanceConcurrency ?? 1;
+        var missing = function is null ? 0 : waiting - pool.ComingSlots(function.SpecRevision, concurrency);
+        return new CapacityDemand
+        {
+            Account = Account,
+            Function = Function,
+            Shape = new InstanceShape(
+                spec?.Gpu?.Type,
+                spec?.Gpu?.MemoryMiB ?? 0,
+                (int)Math.Ceiling((spec?.Cpu ?? 0) * 1000),
+                spec?.MemoryMiB ?? 0,
+                spec?.DiskMiB ?? 0),
+            // After a failed launch one instance at a time is tried, so that a broken image does not churn all cards.
+            MoreInstances = missing <= 0 || now < launchesAllowedAt ? 0 : failuresInARow > 0 ? 1 : (missing + concurrency - 1) / concurrency,
+            OldestWaitingSince = window.First?.EnqueuedAt ?? waiters.Values.Select(waiter => (DateTimeOffset?)waiter.Since).Min(),
+            Priority = window.First?.Priority ?? 0,
+            RunLimit = TimeSpan.FromSeconds(spec?.TimeoutSeconds ?? 0),
+            AvoidNode = avoidNode,
+        };
+    }
+
+    private async Task StartAndStopInstancesAsync()
+    {
+        var now = clock.GetUtcNow();
+        var work = new List<Task>();
+        if (function is not { } current)
+        {
+            work.AddRange(pool.Instances.Select(instance => StopAsync(instance, force: true)));
+        }
+        else
+        {
+            var idle = TimeSpan.FromSeconds(current.Spec.IdleTimeoutSeconds ?? options.Value.IdleTimeoutSeconds);
+            work.AddRange(pool.ToStop(current.SpecRevision, idle, now).ToArray().Select(instance => StopAsync(instance, force: false)));
+            // Leases found at activation may have instances whose nodes report in a moment; new ones are launched at once.
+            work.AddRange(pool.Instances
+                .Where(instance => !instance.Launched && (instance.KnownSince - activatedAt > ReconcilePeriod || now - activatedAt > UnknownInstanceGrace))
+                .ToArray()
+                .Select(instance => LaunchAsync(instance, current)));
+        }
+
+        await Task.WhenAll(work);
+    }
+
+    private async Task LaunchAsync(PooledInstance instance, FunctionSnapshot current)
+    {
+        try
+        {
+            var order = new LaunchOrder { Lease = instance.Lease, Spec = current.Spec, Revision = current.SpecRevision };
+            var outcome = await GrainFactory.GetGrain<INodeGrain>(instance.Lease.Node).Launch(order);
+            instance.Launched = outcome is LaunchOutcome.Accepted;
+            if (outcome is LaunchOutcome.StaleLease)
+            {
+                await StopAsync(instance, force: true);
+            }
+        }
+        catch (Exception exception)
+        {
+            LogNodeCallFailed(exception, instance.Lease.Node, instance.Lease.InstanceId);
+        }
+    }
+
+    private async Task StopAsync(PooledInstance instance, bool force)
+    {
+        instance.StopAsked = true;
+        try
+        {
+            await GrainFactory.GetGrain<INodeGrain>(instance.Lease.Node).StopInstance(instance.Lease.InstanceId, force);
+        }
+        catch (Exception exception)
+        {
+            instance.StopAsked = false;
+            LogNodeCallFailed(exception, instance.Lease.Node, instance.Lease.InstanceId);
+        }
+    }
+
+    private async Task OnLaunchFailedAsync(PooledInstance instance, LaunchFailure failure, DateTimeOffset now)
+    {
+        failuresInARow++;
+        lastFailure = failure;
+        avoidNode = RetryPolicy.Counts(failure.Outcome) ? avoidNode : instance.Lease.Node;
+        var backoff = TimeSpan.FromSeconds(Math.Pow(2, Math.Min(failuresInARow - 1, 6)));
+        launchesAllowedAt = now + (backoff < LongestBackoff ? backoff : LongestBackoff);
+        LogLaunchFailed(this.GetPrimaryKeyString(), instance.Lease.InstanceId, failure.Outcome, failure.Message);
+
+        // As many as the instance would have served hear of it; a synchronous caller hears at once.
+        var concurrency = function?.Spec.InstanceConcurrency ?? 1;
+        foreach (var waiter in waiters.Values.Where(waiter => !waiter.Answer.Task.IsCompleted))
+        {
+            waiter.Answer.TrySetResult(new SlotAnswer(null, failure));
+        }
+
+        for (var i = 0; i < concurrency && window.TryTake(out var ticket); i++)
+        {
+            try
+            {
+                await GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, ticket.TaskId).ToString())
+                    .LaunchFailed(instance.Lease.InstanceId, failure);
+            }
+            catch (Exception exception)
+            {
+                // It is still enqueued in the store, so the next refill brings it back.
+                LogStartFailed(exception, ticket.TaskId, instance.Lease.InstanceId);
+            }
+        }
+    }
+
+    private async Task ClearQueueOfDeletedFunctionAsync()
+    {
+        if (clearing)
+        {
+            return;
+        }
+
+        clearing = true;
+        try
+        {
+            foreach (var waiter in waiters.Values)
+            {
+                waiter.Answer.TrySetResult(new SlotAnswer(null, new LaunchFailure(RunOutcome.Cancelled, "The function was deleted.")));
+            }
+
+            while (window.TryTake(out _))
+            {
+            }
+
+            string? after = null;
+            while (await index.LiveAsync(Account, Function, after, 500, CancellationToken.None) is { Count: > 0 } page)
+            {
+                await Task.WhenAll(page.Select(id => GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, id).ToString()).FunctionDeleted()));
+                after = page[^1];
+            }
+        }
+        finally
+        {
+            clearing = false;
+        }
+    }
+
+    private sealed class SyncWaiter(string requestId, DateTimeOffset since)
+    {
+        public string RequestId { get; } = requestId;
+
+        public DateTimeOffset Since { get; } = since;
+
+        public DateTimeOffset AskedAt { get; set; } = since;
+
+        public TaskCompletionSource<SlotAnswer> Answer { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+}

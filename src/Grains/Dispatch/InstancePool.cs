@@ -1,0 +1,206 @@
+using GpuTasks.Nodes;
+using GpuTasks.Quota;
+using GpuTasks.Tasks;
+
+namespace GpuTasks.Dispatch;
+
+/// <summary>A slot that was given to somebody and is not known to be free again.</summary>
+/// <param name="Slot">The slot.</param>
+/// <param name="Owner">Task id, or request id of a synchronous call.</param>
+/// <param name="IsTask">False for a synchronous call.</param>
+/// <param name="At">When it was given.</param>
+public sealed record Assignment(SlotAssignment Slot, string Owner, bool IsTask, DateTimeOffset At)
+{
+    /// <summary>True once the owner said that it took the slot.</summary>
+    public bool Accepted { get; init; }
+}
+
+/// <summary>One instance as the dispatcher knows it.</summary>
+public sealed class PooledInstance
+{
+    /// <summary>Its lease.</summary>
+    public required Lease Lease { get; init; }
+
+    /// <summary>What its node said last, or null while it has said nothing.</summary>
+    public InstanceStatus? Status { get; set; }
+
+    /// <summary>When the dispatcher learnt of it.</summary>
+    public required DateTimeOffset KnownSince { get; init; }
+
+    /// <summary>True once the node accepted its launch, or reported it.</summary>
+    public bool Launched { get; set; }
+
+    /// <summary>True once it was asked to leave.</summary>
+    public bool StopAsked { get; set; }
+
+    /// <summary>True once it was ready: a later end is no failed launch.</summary>
+    public bool WasReady { get; set; }
+
+    /// <summary>Since when it has had nothing to do, or null while it has.</summary>
+    public DateTimeOffset? IdleSince { get; set; }
+
+    /// <summary>Slots given out, by owner.</summary>
+    public Dictionary<string, Assignment> Assignments { get; } = [];
+
+    /// <summary>Slots in use: given out here or reported by the node.</summary>
+    public int InUse
+    {
+        get
+        {
+            var runs = Status?.Runs ?? [];
+            return Assignments.Count + runs.Count(run => !Assignments.ContainsKey(TaskViews.OwnerOf(run)));
+        }
+    }
+
+    /// <summary>Free slots if it may take runs of this revision.</summary>
+    public int FreeSlots(int revision, int concurrency) =>
+        !StopAsked && Status is { State: InstanceState.Ready } && Status.Revision == revision ? Math.Max(0, concurrency - InUse) : 0;
+
+    /// <summary>True while it is on its way to being ready.</summary>
+    public bool IsComing => !StopAsked && (Status is null or { State: InstanceState.Creating or InstanceState.Starting });
+}
+
+/// <summary>
+/// The instances of one function and who holds which slot. Built from the region's leases and the nodes' reports, so it can be
+/// lost and built again. No clock, no I/O.
+/// </summary>
+public sealed class InstancePool
+{
+    private readonly Dictionary<string, PooledInstance> instances = [];
+
+    /// <summary>All instances with a lease.</summary>
+    public IReadOnlyCollection<PooledInstance> Instances => instances.Values;
+
+    /// <summary>Brings the pool in line with the leases the function holds: unknown ones are added, ended ones dropped.</summary>
+    /// <returns>Assignments of dropped instances: their owners must be asked again.</returns>
+    public IReadOnlyList<Assignment> Reconcile(IReadOnlyList<Lease> leases, DateTimeOffset now)
+    {
+        var current = leases.Select(lease => lease.InstanceId).ToHashSet();
+        var orphans = new List<Assignment>();
+        foreach (var gone in instances.Keys.Where(id => !current.Contains(id)).ToArray())
+        {
+            instances.Remove(gone, out var instance);
+            orphans.AddRange(instance!.Assignments.Values);
+        }
+
+        foreach (var lease in leases)
+        {
+            instances.TryAdd(lease.InstanceId, new PooledInstance { Lease = lease, KnownSince = now });
+        }
+
+        return orphans;
+    }
+
+    /// <summary>Takes in a node's word on one instance.</summary>
+    /// <returns>The instance, or null if it has no lease here or the word is older than what is known.</returns>
+    public PooledInstance? Observe(InstanceStatus status, DateTimeOffset now)
+    {
+        if (!instances.TryGetValue(status.InstanceId, out var instance) || instance.Status?.Version >= status.Version)
+        {
+            return null;
+        }
+
+        instance.Status = status;
+        instance.Launched = true;
+        instance.WasReady |= status.State is InstanceState.Ready or InstanceState.Retiring;
+        UpdateIdle(instance, now);
+        return instance;
+    }
+
+    /// <summary>Gives a slot out: on the fullest instance that has one, so that the others can become idle and leave.</summary>
+    /// <returns>The assignment, or null if no slot is free.</returns>
+    public Assignment? TryAssign(string owner, bool isTask, int revision, int concurrency, TimeSpan runLimit, string slotId, DateTimeOffset now)
+    {
+        PooledInstance? best = null;
+        foreach (var instance in instances.Values)
+        {
+            if (instance.FreeSlots(revision, concurrency) > 0 && !instance.Assignments.ContainsKey(owner) && (best is null || instance.InUse > best.InUse))
+            {
+                best = instance;
+            }
+        }
+
+        if (best is null)
+        {
+            return null;
+        }
+
+        var slot = new SlotAssignment
+        {
+            SlotId = slotId,
+            Node = best.Lease.Node,
+            InstanceId = best.Lease.InstanceId,
+            RunLimit = runLimit,
+            Revision = revision,
+        };
+        var assignment = new Assignment(slot, owner, isTask, now);
+        best.Assignments[owner] = assignment;
+        best.IdleSince = null;
+        return assignment;
+    }
+
+    /// <summary>The owner took the slot.</summary>
+    public void Accept(Assignment assignment)
+    {
+        if (Holder(assignment) is { } instance)
+        {
+            instance.Assignments[assignment.Owner] = assignment with { Accepted = true };
+        }
+    }
+
+    /// <summary>The slot is free again.</summary>
+    public void Release(Assignment assignment, DateTimeOffset now)
+    {
+        if (Holder(assignment) is { } instance)
+        {
+            instance.Assignments.Remove(assignment.Owner);
+            UpdateIdle(instance, now);
+        }
+    }
+
+    /// <summary>An owner's run on an instance is over.</summary>
+    public void Release(string instanceId, string owner, DateTimeOffset now)
+    {
+        if (!instances.TryGetValue(instanceId, out var instance))
+        {
+            return;
+        }
+
+        instance.Assignments.Remove(owner);
+        if (instance.Status is { } status)
+        {
+            instance.Status = status with { Runs = [.. status.Runs.Where(run => TaskViews.OwnerOf(run) != owner)] };
+        }
+
+        UpdateIdle(instance, now);
+    }
+
+    /// <summary>True if the owner holds a slot somewhere.</summary>
+    public bool Holds(string owner) => instances.Values.Any(instance => instance.Assignments.ContainsKey(owner));
+
+    /// <summary>Assignments whose owner has not confirmed them, or whose run the node does not show, for longer than <paramref name="patience"/>.</summary>
+    public IEnumerable<Assignment> Doubtful(DateTimeOffset now, TimeSpan patience) =>
+        from instance in instances.Values
+        from assignment in instance.Assignments.Values
+        where now - assignment.At >= patience
+            && instance.Status?.Runs.Any(run => TaskViews.OwnerOf(run) == assignment.Owner) != true
+        select assignment;
+
+    /// <summary>Slots that are free now or will be once instances on their way are ready.</summary>
+    public int ComingSlots(int revision, int concurrency) =>
+        instances.Values.Sum(instance => instance.IsComing ? concurrency : instance.FreeSlots(revision, concurrency));
+
+    /// <summary>Idle instances whose time is over, and those of an older definition.</summary>
+    public IEnumerable<PooledInstance> ToStop(int revision, TimeSpan idleTimeout, DateTimeOffset now) =>
+        instances.Values.Where(instance => !instance.StopAsked && instance.Status is { } status
+            && (status.Revision != revision || (status.State is InstanceState.Ready && instance.IdleSince is { } since && now - since >= idleTimeout)));
+
+    private PooledInstance? Holder(Assignment assignment) =>
+        instances.TryGetValue(assignment.Slot.InstanceId, out var instance)
+            && instance.Assignments.TryGetValue(assignment.Owner, out var held) && held.Slot.SlotId == assignment.Slot.SlotId
+            ? instance
+            : null;
+
+    private static void UpdateIdle(PooledInstance instance, DateTimeOffset now) =>
+        instance.IdleSince = instance.Status is { State: InstanceState.Ready } && instance.InUse == 0 ? instance.IdleSince ?? now : null;
+}

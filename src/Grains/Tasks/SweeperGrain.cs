@@ -1,0 +1,78 @@
+using GpuTasks.Dispatch;
+using GpuTasks.Store;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace GpuTasks.Tasks;
+
+/// <summary>
+/// Looks once a second for tasks whose stored time has come and wakes them, and now and then for functions with waiting
+/// tasks, so that their dispatchers live. The index is the only memory; a lost sweep is made up by the next one. A reminder
+/// revives it after the loss of its silo.
+/// </summary>
+[GrainType("sweeper")]
+public sealed partial class SweeperGrain(
+    ITaskIndex index,
+    [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
+    ILogger<SweeperGrain> logger) : Grain, ISweeperGrain, IRemindable
+{
+    /// <summary>Key of the one sweeper.</summary>
+    public const string Key = "sweeper";
+
+    private const int Batch = 500;
+    private static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan FunctionsPeriod = TimeSpan.FromSeconds(5);
+
+    private IGrainTimer? timer;
+    private DateTimeOffset nextFunctions;
+
+    /// <inheritdoc />
+    public async Task EnsureRunning(CancellationToken cancellationToken = default)
+    {
+        timer ??= this.RegisterGrainTimer(SweepAsync, new GrainTimerCreationOptions(TimeSpan.Zero, Period) { KeepAlive = true });
+        await this.RegisterOrUpdateReminder(Key, TimeSpan.FromMinutes(1), TimeSpan.FromMinutes(1), CancellationToken.None);
+    }
+
+    /// <inheritdoc />
+    public Task ReceiveReminder(string reminderName, TickStatus status) => EnsureRunning();
+
+    private async Task SweepAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            var now = clock.GetUtcNow();
+            var due = await index.DueAsync(now, Batch, cancellationToken);
+            await Task.WhenAll(due.Select(WakeAsync));
+            if (now >= nextFunctions)
+            {
+                nextFunctions = now + FunctionsPeriod;
+                foreach (var function in await index.FunctionsWaitingAsync(cancellationToken))
+                {
+                    GrainFactory.GetGrain<IDispatcherGrain>(function).LeasesChanged(cancellationToken).Ignore();
+                }
+            }
+        }
+        catch (Exception exception)
+        {
+            LogSweepFailed(exception);
+        }
+    }
+
+    private async Task WakeAsync(TaskKey key)
+    {
+        try
+        {
+            await GrainFactory.GetGrain<ITaskGrain>(key.ToString()).Wake();
+        }
+        catch (Exception exception)
+        {
+            LogWakeFailed(exception, key);
+        }
+    }
+
+    [LoggerMessage(LogLevel.Warning, "Sweep failed and will be made up by the next one")]
+    private partial void LogSweepFailed(Exception exception);
+
+    [LoggerMessage(LogLevel.Warning, "Task {TaskId} could not be woken and will be tried again")]
+    private partial void LogWakeFailed(Exception exception, TaskKey taskId);
+}

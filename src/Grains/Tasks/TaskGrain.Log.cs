@@ -1,0 +1,15 @@
+using Microsoft.Extensions.Logging;
+
+namespace GpuTasks.Tasks;
+
+public sealed partial class TaskGrain
+{
+    [LoggerMessage(LogLevel.Debug, "Task {TaskId} attempt {Attempt}: {From} to {To} on instance {Instance}")]
+    private partial void LogApplied(TaskKey taskId, int attempt, GpuTaskStatus from, GpuTaskStatus to, string instance);
+
+    [LoggerMessage(LogLevel.Debug, "Task {TaskId} attempt {Attempt}: {EventName} changes nothing while {Status}")]
+    private partial void LogIgnored(TaskKey taskId, int attempt, string eventName, GpuTaskStatus status);
+
+    [LoggerMessage(LogLevel.Warning, "Task {TaskId} attempt {Attempt}: {Pending} could not be done and will be tried again")]
+    private partial void LogEffectFailed(Exception exception, TaskKey taskId, int attempt, TaskEffects pending);
+}

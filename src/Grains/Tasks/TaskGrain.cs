@@ -1,0 +1,326 @@
+using GpuTasks.Dispatch;
+using GpuTasks.Nodes;
+using GpuTasks.Store;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace GpuTasks.Tasks;
+
+/// <summary>
+/// The shell around <see cref="TaskMachine"/>: applies, saves, then acts. Effects run in the background on this grain's
+/// scheduler, so that no caller waits for a node or a dispatcher; each is harmless to repeat and carries the attempt.
+/// </summary>
+[GrainType("task")]
+[CollectionAgeLimit(Minutes = 2)]
+public sealed partial class TaskGrain(
+    [PersistentState(StoreNames.Task, StoreNames.Provider)] IPersistentState<TaskState> store,
+    [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
+    ILogger<TaskGrain> logger) : Grain, ITaskGrain, IDisposable
+{
+    /// <summary>How often a running task makes sure that its node still has the run.</summary>
+    private static readonly TimeSpan RunCheckPeriod = TimeSpan.FromSeconds(30);
+
+    private static readonly TimeSpan RetryEffectAfter = TimeSpan.FromSeconds(2);
+
+    // Events come from callers and from the background effects alike; only one may be between decision and write.
+    private readonly SemaphoreSlim applying = new(1, 1);
+    private IGrainTimer? timer;
+    private bool acting;
+    private DateTimeOffset? contactLostSince;
+    private DateTimeOffset nextRunCheck;
+
+    private TaskKey Key => TaskKey.Parse(this.GetPrimaryKeyString());
+
+    private TaskState State => store.State;
+
+    /// <inheritdoc />
+    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    {
+        if (State.Status is not GpuTaskStatus.None && !State.Status.IsFinal())
+        {
+            nextRunCheck = clock.GetUtcNow();
+            ScheduleTimer(TimeSpan.Zero);
+        }
+
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc />
+    public async Task<SubmitOutcome> Submit(TaskSubmission submission, CancellationToken cancellationToken = default)
+    {
+        if (State.Status is not GpuTaskStatus.None)
+        {
+            return SubmitOutcome.AlreadyExists;
+        }
+
+        // The index keeps milliseconds: more here would order the same ticket differently in memory and in the store.
+        var now = DateTimeOffset.FromUnixTimeMilliseconds(clock.GetUtcNow().ToUnixTimeMilliseconds());
+        await ApplyAsync(new Submitted(now, Key, submission));
+        return SubmitOutcome.Accepted;
+    }
+
+    /// <inheritdoc />
+    public Task<TaskSnapshot?> Get(bool includeData, CancellationToken cancellationToken = default) =>
+        Task.FromResult(State.Status is GpuTaskStatus.None ? null : State.ToSnapshot(includeData, contactLostSince));
+
+    /// <inheritdoc />
+    public async Task<StopOutcome> Stop(string reason, CancellationToken cancellationToken = default)
+    {
+        if (State.Status is GpuTaskStatus.None)
+        {
+            return StopOutcome.NotFound;
+        }
+
+        if (State.Status.IsFinal())
+        {
+            return StopOutcome.AlreadyFinal;
+        }
+
+        await ApplyAsync(new StopRequested(clock.GetUtcNow(), reason));
+        return StopOutcome.Accepted;
+    }
+
+    /// <inheritdoc />
+    public async Task<StartOutcome> Start(SlotAssignment slot, CancellationToken cancellationToken = default)
+    {
+        if (State.Status is GpuTaskStatus.Enqueued)
+        {
+            await ApplyAsync(new SlotAssigned(clock.GetUtcNow(), slot));
+        }
+
+        return State.Status.HoldsSlot() && State.Slot?.SlotId == slot.SlotId ? StartOutcome.Started : StartOutcome.NotWanted;
+    }
+
+    /// <inheritdoc />
+    public Task Report(RunReport report, CancellationToken cancellationToken = default)
+    {
+        contactLostSince = null;
+        return ApplyAsync(new RunEnded(clock.GetUtcNow(), report));
+    }
+
+    /// <inheritdoc />
+    public Task LaunchFailed(string instanceId, LaunchFailure failure, CancellationToken cancellationToken = default) =>
+        ApplyAsync(new LaunchFailed(clock.GetUtcNow(), instanceId, failure));
+
+    /// <inheritdoc />
+    public Task FunctionDeleted(CancellationToken cancellationToken = default) => ApplyAsync(new FunctionDeleted(clock.GetUtcNow()));
+
+    /// <inheritdoc />
+    public Task Wake(CancellationToken cancellationToken = default) => OnTimeAsync();
+
+    /// <inheritdoc />
+    public void Dispose()
+    {
+        timer?.Dispose();
+        applying.Dispose();
+    }
+
+    private async Task ApplyAsync(TaskEvent e)
+    {
+        await applying.WaitAsync(CancellationToken.None);
+        try
+        {
+            await SaveAsync(e);
+        }
+        finally
+        {
+            applying.Release();
+        }
+
+        Act();
+    }
+
+    private async Task SaveAsync(TaskEvent e)
+    {
+        var next = TaskMachine.Apply(State, e);
+        if (ReferenceEquals(next, State))
+        {
+            LogIgnored(Key, State.Attempt, e.GetType().Name, State.Status);
+            return;
+        }
+
+        var from = State.Status;
+        store.State = next;
+        try
+        {
+            await store.WriteStateAsync(CancellationToken.None);
+        }
+        catch
+        {
+            // A failed write may have landed: reload, never guess.
+            DeactivateOnIdle();
+            throw;
+        }
+
+        LogApplied(Key, next.Attempt, from, next.Status, next.Slot?.InstanceId ?? "");
+        contactLostSince = next.Status.HoldsSlot() ? contactLostSince : null;
+        nextRunCheck = clock.GetUtcNow() + RunCheckPeriod;
+    }
+
+    private Task OnTimeAsync()
+    {
+        var now = clock.GetUtcNow();
+        // A run that its node has not confirmed yet is not overdue: its own clock has not started.
+        var unconfirmed = State.Status is GpuTaskStatus.Running && State.Pending.HasFlag(TaskEffects.StartRun);
+        if (State.WakeAt <= now && !unconfirmed && State.Outbox is null)
+        {
+            return ApplyAsync(new WakeTimeReached(now));
+        }
+
+        // The order is idempotent, so handing it over again is the question whether the node still has the run.
+        if (State.Status is GpuTaskStatus.Running && nextRunCheck <= now)
+        {
+            nextRunCheck = now + RunCheckPeriod;
+            store.State = State with { Pending = State.Pending | TaskEffects.StartRun };
+        }
+
+        Act();
+        return Task.CompletedTask;
+    }
+
+    /// <summary>Runs what is pending. Queue messages are one-way and cost nothing; the node is talked to in the background.</summary>
+    private void Act()
+    {
+        SendQueueMessages();
+        ScheduleTimer();
+        if (!acting)
+        {
+            TalkToNodeAsync().Ignore();
+        }
+    }
+
+    /// <summary>One order at a time: a run and its cancel must not overtake each other.</summary>
+    private async Task TalkToNodeAsync()
+    {
+        acting = true;
+        try
+        {
+            while (NextNodeEffect() is { } effect)
+            {
+                var attempt = State.Attempt;
+                var e = await GiveOrderAsync(effect);
+                if (State.Attempt == attempt)
+                {
+                    store.State = State with { Pending = State.Pending & ~effect };
+                }
+
+                if (e is not null)
+                {
+                    await ApplyAsync(e);
+                }
+            }
+        }
+        catch (Exception exception)
+        {
+            LogEffectFailed(exception, Key, State.Attempt, State.Pending);
+            if (exception is NodeUnavailableException or TimeoutException or OrleansException)
+            {
+                contactLostSince ??= clock.GetUtcNow();
+            }
+        }
+        finally
+        {
+            acting = false;
+            ScheduleTimer();
+        }
+    }
+
+    private TaskEffects? NextNodeEffect() =>
+        State.Pending.HasFlag(TaskEffects.StartRun) ? TaskEffects.StartRun :
+        State.Pending.HasFlag(TaskEffects.CancelRun) ? TaskEffects.CancelRun : null;
+
+    private async Task<TaskEvent?> GiveOrderAsync(TaskEffects effect)
+    {
+        var (slot, attempt) = (State.Slot!, State.Attempt);
+        var runId = TaskViews.RunId(Key.TaskId, attempt);
+        var node = GrainFactory.GetGrain<INodeGrain>(slot.Node);
+        if (effect is TaskEffects.StartRun)
+        {
+            var outcome = await node.StartRun(RunOrderFor(slot, runId));
+            contactLostSince = null;
+            return outcome is StartRunOutcome.Started ? null : new RunLost(clock.GetUtcNow(), attempt);
+        }
+
+        var known = await node.CancelRun(slot.InstanceId, runId);
+        contactLostSince = null;
+        return known ? null : new RunLost(clock.GetUtcNow(), attempt);
+    }
+
+    private RunOrder RunOrderFor(SlotAssignment slot, string runId)
+    {
+        var submission = State.Submission!;
+        return new RunOrder
+        {
+            RunId = runId,
+            InstanceId = slot.InstanceId,
+            Task = Key,
+            Attempt = State.Attempt,
+            RequestId = submission.RequestId,
+            Qualifier = submission.Qualifier,
+            RetryCount = State.Retries,
+            Limit = slot.RunLimit,
+            Payload = submission.Payload,
+            Recorded = submission.Recorded,
+        };
+    }
+
+    private void SendQueueMessages()
+    {
+        const TaskEffects QueueEffects = TaskEffects.JoinQueue | TaskEffects.LeaveQueue | TaskEffects.FreeSlot;
+        var pending = State.Pending & QueueEffects;
+        if (pending is TaskEffects.None)
+        {
+            return;
+        }
+
+        var dispatcher = GrainFactory.GetGrain<IDispatcherGrain>(Key.FunctionKey);
+        if (pending.HasFlag(TaskEffects.JoinQueue))
+        {
+            dispatcher.Offer(new Ticket(Key.TaskId, State.Submission!.Priority, State.EnqueuedAt)).Ignore();
+        }
+
+        if (pending.HasFlag(TaskEffects.LeaveQueue))
+        {
+            dispatcher.Withdraw(Key.TaskId).Ignore();
+        }
+
+        if (pending.HasFlag(TaskEffects.FreeSlot) && State.Slot is { } slot)
+        {
+            dispatcher.Release(slot.InstanceId, TaskViews.RunId(Key.TaskId, State.Attempt)).Ignore();
+        }
+
+        store.State = State with { Pending = State.Pending & ~QueueEffects };
+    }
+
+    /// <summary>Sets the timer to whatever comes next. Waiting tasks have none: the sweeper wakes them, so they need no activation.</summary>
+    private void ScheduleTimer(TimeSpan? due = null)
+    {
+        var now = clock.GetUtcNow();
+        var next = due ?? State.Status switch
+        {
+            _ when NextNodeEffect() is not null => RetryEffectAfter,
+            GpuTaskStatus.Retrying => State.WakeAt - now,
+            GpuTaskStatus.Running => Earlier(State.WakeAt, nextRunCheck) - now,
+            GpuTaskStatus.Stopping => State.WakeAt - now,
+            _ => null,
+        };
+        if (next is null)
+        {
+            timer?.Dispose();
+            timer = null;
+            return;
+        }
+
+        var wait = next.Value < TimeSpan.Zero ? TimeSpan.Zero : next.Value;
+        if (timer is null)
+        {
+            timer = this.RegisterGrainTimer(_ => OnTimeAsync(), new GrainTimerCreationOptions(wait, Timeout.InfiniteTimeSpan) { KeepAlive = true });
+        }
+        else
+        {
+            timer.Change(wait, Timeout.InfiniteTimeSpan);
+        }
+    }
+
+    private static DateTimeOffset? Earlier(DateTimeOffset? one, DateTimeOffset other) => one < other ? one : other;
+}

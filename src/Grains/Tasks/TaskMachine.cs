@@ -1,0 +1,135 @@
+using System.Text.Json;
+using static GpuTasks.Tasks.GpuTaskStatus;
+using static GpuTasks.Tasks.TaskEffects;
+
+namespace GpuTasks.Tasks;
+
+/// <summary>The life of a task as a table. No clock, no I/O: the same state and event always give the same next state.</summary>
+public static class TaskMachine
+{
+    /// <summary>Longest history kept: the first ten events and the latest; what lies between is dropped.</summary>
+    public const int MaxEvents = 100;
+
+    /// <summary>How long after its limit the grain itself ends a run that its relay should have ended.</summary>
+    public static readonly TimeSpan DeadlineMargin = TimeSpan.FromSeconds(3);
+
+    private static readonly TimeSpan CancelRepeat = TimeSpan.FromSeconds(10);
+
+    /// <summary>The state after an event; the same instance if the event changes nothing.</summary>
+    public static TaskState Apply(TaskState s, TaskEvent e) => (s.Status, e) switch
+    {
+        (GpuTaskStatus.None, Submitted x) => Accept(x),
+        // A late report from an earlier attempt must not touch this one.
+        (_, AttemptEvent x) when x.Attempt != s.Attempt => s,
+        // A slot that was given back is not taken twice.
+        (Enqueued, SlotAssigned x) when s.Slot?.SlotId == x.Slot.SlotId => s,
+        (Enqueued, SlotAssigned x) => Begin(s, x),
+        (Enqueued, WakeTimeReached) => End(s, e, Expired, "Waited longer than its maximum event age."),
+        (Retrying, WakeTimeReached) when e.At >= s.QueueDeadline => End(s, e, Expired, "Waited longer than its maximum event age."),
+        (Retrying, WakeTimeReached) => Note(s with { Status = Enqueued, WakeAt = s.QueueDeadline, Pending = JoinQueue }, e, ""),
+        (Enqueued or Retrying, StopRequested x) => End(s, e, Stopped, x.Reason),
+        (Enqueued or Retrying, FunctionDeleted) => End(s, e, Invalid, "Its function was deleted."),
+        (Enqueued, LaunchFailed x) when s.LastFailedLaunch == x.InstanceId => s,
+        (Enqueued, LaunchFailed x) => AfterFailure(
+            s with { Attempt = s.Attempt + 1, LastFailedLaunch = x.InstanceId, Slot = null },
+            e, x.Failure.Outcome, x.Failure.Message, LeaveQueue),
+        (Running, StopRequested x) => Note(s with { Status = Stopping, Pending = CancelRun, WakeAt = e.At + CancelRepeat }, e, x.Reason),
+        (Running, FunctionDeleted) => Note(s with { Status = Stopping, Pending = CancelRun, WakeAt = e.At + CancelRepeat }, e, "Its function was deleted."),
+        // The status stays: the slot is ours until the run is seen to have ended.
+        (Running, WakeTimeReached) => s with { Overdue = true, Pending = CancelRun, WakeAt = e.At + CancelRepeat },
+        (Stopping, WakeTimeReached) => s with { Pending = CancelRun, WakeAt = e.At + CancelRepeat },
+        // It may have finished before the cancel arrived: then the answer stands.
+        (Running or Stopping, RunEnded { Report.Outcome: RunOutcome.Succeeded } x) when !s.Overdue => End(WithReport(s, x), e, Succeeded, ""),
+        (Stopping, RunEnded x) => End(WithReport(s, x), e, Stopped, ""),
+        (Stopping, RunLost) => End(s, e, Stopped, ""),
+        (Running, RunEnded x) => AfterFailure(WithReport(s, x), e, OutcomeOf(s, x), MessageOf(s, x), FreeSlot),
+        (Running, RunLost) => AfterFailure(s, e, RunOutcome.NodeLost, "The instance that ran it is gone.", FreeSlot),
+        _ => s, // Repeats and lost races are normal.
+    };
+
+    private static TaskState Accept(Submitted x) => Note(
+        new TaskState
+        {
+            Key = x.Key,
+            Submission = x.Submission,
+            Status = Enqueued,
+            Pending = JoinQueue,
+            EnqueuedAt = x.At,
+            QueueDeadline = x.At + x.Submission.MaxEventAge,
+            WakeAt = x.At + x.Submission.MaxEventAge,
+        },
+        x,
+        "");
+
+    private static TaskState Begin(TaskState s, SlotAssigned x) => Note(
+        s with
+        {
+            Status = Running,
+            Attempt = s.Attempt + 1,
+            Retries = s.CountedFailures,
+            Slot = x.Slot,
+            RunStartedAt = x.At,
+            Duration = TimeSpan.Zero,
+            WakeAt = x.At + x.Slot.RunLimit + DeadlineMargin,
+            Overdue = false,
+            Pending = StartRun,
+        },
+        x,
+        "");
+
+    // A stop of the instance that nobody asked this task for is the platform taking its card back.
+    private static RunOutcome OutcomeOf(TaskState s, RunEnded x) =>
+        s.Overdue ? RunOutcome.TimedOut : x.Report.Outcome == RunOutcome.Cancelled ? RunOutcome.Preempted : x.Report.Outcome;
+
+    private static string MessageOf(TaskState s, RunEnded x) =>
+        OutcomeOf(s, x) is RunOutcome.TimedOut
+            ? $"Function timed out after {s.Slot!.RunLimit.TotalSeconds:0.###} seconds."
+            : x.Report.Message;
+
+    private static TaskState WithReport(TaskState s, RunEnded x) => s with
+    {
+        Outcome = x.Report.Outcome,
+        Duration = x.Report.Duration,
+        Result = x.Report.Response,
+        ResultTruncated = x.Report.ResponseTruncated,
+    };
+
+    private static TaskState AfterFailure(TaskState s, TaskEvent e, RunOutcome outcome, string message, TaskEffects release)
+    {
+        var counted = RetryPolicy.Counts(outcome);
+        var failed = s with
+        {
+            Outcome = outcome,
+            ErrorMessage = message,
+            CountedFailures = s.CountedFailures + (counted ? 1 : 0),
+            PlatformFaults = s.PlatformFaults + (counted ? 0 : 1),
+        };
+        return RetryPolicy.DelayBeforeNext(failed, outcome) is { } delay
+            ? Note(failed with { Status = Retrying, WakeAt = e.At + delay, Pending = release }, e, Detail(outcome, message))
+            : End(failed, e, Failed, message);
+    }
+
+    private static TaskState End(TaskState s, TaskEvent e, GpuTaskStatus status, string message)
+    {
+        var target = status is Succeeded ? s.Submission!.OnSuccess : status is Failed or Expired or Invalid ? s.Submission!.OnFailure : null;
+        var ended = s with
+        {
+            Status = status,
+            EndedAt = e.At,
+            WakeAt = target is null ? null : e.At,
+            ErrorMessage = status is Succeeded ? "" : message.Length > 0 ? message : s.ErrorMessage,
+            Outbox = target is null ? null : new OutboxEntry($"{s.Key!.Value}:{status}", target, 0),
+            Pending = (target is null ? TaskEffects.None : Notify) | (s.Status.HoldsSlot() ? FreeSlot : LeaveQueue),
+        };
+        return Note(ended, e, status is Failed ? Detail(s.Outcome ?? RunOutcome.FunctionError, message) : message);
+    }
+
+    private static string Detail(RunOutcome outcome, string message) =>
+        JsonSerializer.Serialize(new EventDetail(outcome.ToString(), message), TaskJson.Default.EventDetail);
+
+    private static TaskState Note(TaskState s, TaskEvent e, string detail)
+    {
+        var next = new TaskEventRecord(s.Events.Count == 0 ? 1 : s.Events[^1].EventId + 1, s.Status, e.At, detail);
+        return s with { Events = s.Events.Count < MaxEvents ? [.. s.Events, next] : [.. s.Events.Take(10), .. s.Events.Skip(11), next] };
+    }
+}

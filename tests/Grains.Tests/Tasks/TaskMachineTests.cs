@@ -1,0 +1,249 @@
+using CsCheck;
+using GpuTasks.Dispatch;
+using GpuTasks.Nodes;
+using GpuTasks.Tasks;
+using static GpuTasks.Tasks.GpuTaskStatus;
+
+namespace GpuTasks.Tests.Tasks;
+
+public sealed class TaskMachineTests
+{
+    private static readonly DateTimeOffset T0 = DateTimeOffset.FromUnixTimeMilliseconds(1_700_000_000_000);
+    private static readonly TaskKey Key = new("1001", "f", "t");
+
+    private static SlotAssignment Slot(string id) => new()
+    {
+        SlotId = id,
+        Node = "node-1",
+        InstanceId = "i-" + id,
+        RunLimit = TimeSpan.FromSeconds(60),
+        Revision = 1,
+    };
+
+    private static RunReport Report(RunOutcome outcome, int attempt = 1) => new()
+    {
+        RunId = TaskViews.RunId("t", attempt),
+        Attempt = attempt,
+        InstanceId = "i-s1",
+        Node = "node-1",
+        Outcome = outcome,
+        Message = outcome.ToString(),
+        Response = [1, 2, 3],
+    };
+
+    private static TaskState Enqueue(int retries = 1, string? onSuccess = null, string? onFailure = null) => TaskMachine.Apply(new TaskState(), new Submitted(
+        T0, Key, new TaskSubmission { RequestId = "r", MaxRetryAttempts = retries, MaxEventAge = TimeSpan.FromHours(1), OnSuccess = onSuccess, OnFailure = onFailure }));
+
+    private static TaskState In(GpuTaskStatus status)
+    {
+        var enqueued = Enqueue();
+        var running = TaskMachine.Apply(enqueued, new SlotAssigned(T0, Slot("s1")));
+        return status switch
+        {
+            GpuTaskStatus.None => new TaskState(),
+            Enqueued => enqueued,
+            Running => running,
+            Retrying => TaskMachine.Apply(running, new RunEnded(T0, Report(RunOutcome.FunctionError))),
+            Stopping => TaskMachine.Apply(running, new StopRequested(T0, "")),
+            Succeeded => TaskMachine.Apply(running, new RunEnded(T0, Report(RunOutcome.Succeeded))),
+            Failed => TaskMachine.Apply(
+                TaskMachine.Apply(Enqueue(retries: 0), new SlotAssigned(T0, Slot("s1"))), new RunEnded(T0, Report(RunOutcome.FunctionError))),
+            Stopped => TaskMachine.Apply(enqueued, new StopRequested(T0, "")),
+            Expired => TaskMachine.Apply(enqueued, new WakeTimeReached(T0.AddHours(1))),
+            Invalid => TaskMachine.Apply(enqueued, new FunctionDeleted(T0)),
+            _ => throw new ArgumentOutOfRangeException(nameof(status)),
+        };
+    }
+
+    private static readonly Dictionary<string, TaskEvent> Events = new()
+    {
+        ["submit"] = new Submitted(T0, Key, new TaskSubmission { RequestId = "again" }),
+        ["slot"] = new SlotAssigned(T0, Slot("s2")),
+        ["stop"] = new StopRequested(T0, "asked"),
+        ["deleted"] = new FunctionDeleted(T0),
+        ["wake"] = new WakeTimeReached(T0.AddMinutes(2)),
+        ["launch-failed"] = new LaunchFailed(T0, "i-9", new LaunchFailure(RunOutcome.ImageError, "no image")),
+        ["succeeded"] = new RunEnded(T0, Report(RunOutcome.Succeeded)),
+        ["failed"] = new RunEnded(T0, Report(RunOutcome.FunctionError)),
+        ["late"] = new RunEnded(T0, Report(RunOutcome.Succeeded, attempt: 7)),
+        ["lost"] = new RunLost(T0, 1),
+    };
+
+    /// <summary>Every status against every event: what is not named here changes nothing.</summary>
+    [Theory]
+    [InlineData(GpuTaskStatus.None, "submit", Enqueued)]
+    [InlineData(Enqueued, "slot", Running)]
+    [InlineData(Enqueued, "stop", Stopped)]
+    [InlineData(Enqueued, "deleted", Invalid)]
+    [InlineData(Enqueued, "wake", Expired)]
+    [InlineData(Enqueued, "launch-failed", Retrying)]
+    [InlineData(Running, "stop", Stopping)]
+    [InlineData(Running, "deleted", Stopping)]
+    [InlineData(Running, "wake", Running)]
+    [InlineData(Running, "succeeded", Succeeded)]
+    [InlineData(Running, "failed", Retrying)]
+    [InlineData(Running, "lost", Retrying)]
+    [InlineData(Retrying, "stop", Stopped)]
+    [InlineData(Retrying, "deleted", Invalid)]
+    [InlineData(Retrying, "wake", Enqueued)]
+    [InlineData(Stopping, "wake", Stopping)]
+    [InlineData(Stopping, "succeeded", Succeeded)]
+    [InlineData(Stopping, "failed", Stopped)]
+    [InlineData(Stopping, "lost", Stopped)]
+    public void The_table_moves(GpuTaskStatus from, string e, GpuTaskStatus to) => Assert.Equal(to, TaskMachine.Apply(In(from), Events[e]).Status);
+
+    [Fact]
+    public void Everything_that_the_table_does_not_name_changes_nothing()
+    {
+        var named = typeof(TaskMachineTests).GetMethod(nameof(The_table_moves))!.GetCustomAttributes(typeof(InlineDataAttribute), false)
+            .Cast<InlineDataAttribute>().Select(a => ((GpuTaskStatus)a.Data[0]!, (string)a.Data[1]!)).ToHashSet();
+        foreach (var status in Enum.GetValues<GpuTaskStatus>().Where(s => s is not Dequeued))
+        {
+            foreach (var (name, e) in Events)
+            {
+                var before = In(status);
+                if (!named.Contains((status, name)))
+                {
+                    Assert.Same(before, TaskMachine.Apply(before, e));
+                }
+            }
+        }
+    }
+
+    [Fact]
+    public void A_success_after_the_deadline_does_not_count()
+    {
+        var overdue = TaskMachine.Apply(In(Running), new WakeTimeReached(T0.AddSeconds(63)));
+        Assert.True(overdue.Overdue);
+        Assert.Equal(TaskEffects.CancelRun, overdue.Pending);
+        var ended = TaskMachine.Apply(overdue, new RunEnded(T0, Report(RunOutcome.Succeeded)));
+        Assert.Equal(Retrying, ended.Status);
+        Assert.Equal(RunOutcome.TimedOut, ended.Outcome);
+        Assert.Contains("60 seconds", ended.ErrorMessage, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_success_that_beats_the_stop_stands()
+    {
+        var ended = TaskMachine.Apply(In(Stopping), new RunEnded(T0, Report(RunOutcome.Succeeded)));
+        Assert.Equal(Succeeded, ended.Status);
+        Assert.Equal([1, 2, 3], ended.Result);
+    }
+
+    [Fact]
+    public void A_slot_that_was_given_back_is_not_taken_again()
+    {
+        var retried = TaskMachine.Apply(In(Retrying), new WakeTimeReached(T0.AddMinutes(1)));
+        Assert.Same(retried, TaskMachine.Apply(retried, new SlotAssigned(T0, Slot("s1"))));
+        Assert.Equal(2, TaskMachine.Apply(retried, new SlotAssigned(T0, Slot("s3"))).Attempt);
+    }
+
+    [Theory]
+    [InlineData(RunOutcome.FunctionError, 1, 0)]
+    [InlineData(RunOutcome.TimedOut, 1, 0)]
+    [InlineData(RunOutcome.Crashed, 1, 0)]
+    [InlineData(RunOutcome.HostOutOfMemory, 1, 0)]
+    [InlineData(RunOutcome.GpuOutOfMemory, 1, 0)]
+    [InlineData(RunOutcome.NodeLost, 0, 1)]
+    [InlineData(RunOutcome.EngineError, 0, 1)]
+    [InlineData(RunOutcome.GpuFault, 0, 1)]
+    [InlineData(RunOutcome.Preempted, 0, 1)]
+    [InlineData(RunOutcome.Cancelled, 0, 1)]
+    public void Only_what_the_function_did_counts(RunOutcome outcome, int counted, int platform)
+    {
+        var after = TaskMachine.Apply(In(Running), new RunEnded(T0, Report(outcome)));
+        Assert.Equal((Retrying, counted, platform), (after.Status, after.CountedFailures, after.PlatformFaults));
+    }
+
+    [Fact]
+    public void Attempts_end_after_the_permitted_retries()
+    {
+        var s = Enqueue(retries: 2);
+        for (var attempt = 1; attempt <= 3; attempt++)
+        {
+            s = TaskMachine.Apply(s, new SlotAssigned(T0, Slot("a" + attempt)));
+            Assert.Equal(attempt - 1, s.Retries);
+            s = TaskMachine.Apply(s, new RunEnded(T0, Report(RunOutcome.Crashed, attempt)));
+            Assert.Equal(attempt < 3 ? Retrying : Failed, s.Status);
+            s = TaskMachine.Apply(s, new WakeTimeReached(T0.AddMinutes(1)));
+        }
+
+        Assert.Equal(Failed, s.Status);
+        Assert.Equal("""{"Error":"Crashed","Message":"Crashed"}""", s.Events[^1].Detail);
+    }
+
+    [Fact]
+    public void Faults_of_the_platform_have_a_budget_of_their_own()
+    {
+        var s = Enqueue(retries: 0);
+        var attempts = 0;
+        while (!s.Status.IsFinal())
+        {
+            s = TaskMachine.Apply(s, new SlotAssigned(T0, Slot("a" + ++attempts)));
+            s = TaskMachine.Apply(s, new RunLost(T0, attempts));
+            s = TaskMachine.Apply(s, new WakeTimeReached(T0.AddMinutes(1)));
+        }
+
+        Assert.Equal(RetryPolicy.PlatformFaultBudget + 1, attempts);
+        Assert.Equal((Failed, 0), (s.Status, s.CountedFailures));
+    }
+
+    [Theory]
+    [InlineData(Succeeded, "ok")]
+    [InlineData(Failed, "bad")]
+    [InlineData(Expired, "bad")]
+    [InlineData(Invalid, "bad")]
+    [InlineData(Stopped, null)]
+    public void The_destination_that_fits_the_end_is_put_into_the_outbox(GpuTaskStatus end, string? target)
+    {
+        var enqueued = Enqueue(retries: 0, onSuccess: "ok", onFailure: "bad");
+        var running = TaskMachine.Apply(enqueued, new SlotAssigned(T0, Slot("s1")));
+        var ended = end switch
+        {
+            Succeeded => TaskMachine.Apply(running, new RunEnded(T0, Report(RunOutcome.Succeeded))),
+            Failed => TaskMachine.Apply(running, new RunEnded(T0, Report(RunOutcome.Crashed))),
+            Expired => TaskMachine.Apply(enqueued, Events["wake"]),
+            Invalid => TaskMachine.Apply(enqueued, Events["deleted"]),
+            _ => TaskMachine.Apply(enqueued, Events["stop"]),
+        };
+        Assert.Equal(end, ended.Status);
+        Assert.Equal(target, ended.Outbox?.Target);
+        Assert.Equal(target is not null, ended.Pending.HasFlag(TaskEffects.Notify));
+    }
+
+    [Fact]
+    public void The_same_failed_launch_counts_once()
+    {
+        var once = TaskMachine.Apply(In(Enqueued), Events["launch-failed"]);
+        var again = TaskMachine.Apply(once, new WakeTimeReached(T0.AddMinutes(1)));
+        Assert.Equal(Enqueued, again.Status);
+        Assert.Same(again, TaskMachine.Apply(again, Events["launch-failed"]));
+    }
+
+    [Fact]
+    public void Random_walks_keep_the_promises() => Gen.Int[0, Events.Count - 1].Array[1, 200].Sample(steps =>
+    {
+        var events = Events.Values.ToArray();
+        var s = new TaskState();
+        foreach (var step in steps)
+        {
+            var e = events[step] switch
+            {
+                // Half of the reports are for the current attempt, the others are late.
+                RunEnded r when step % 2 == 0 => new RunEnded(T0, r.Report with { Attempt = s.Attempt }),
+                RunLost => new RunLost(T0, s.Attempt),
+                SlotAssigned => new SlotAssigned(T0, Slot("n" + s.Events.Count + "-" + s.Attempt)),
+                var other => other,
+            };
+            var next = TaskMachine.Apply(s, e);
+            Assert.True(!s.Status.IsFinal() || ReferenceEquals(s, next), "a final status stays");
+            Assert.True(next.Attempt >= s.Attempt && next.Attempt <= s.Attempt + 1, "attempts grow by one");
+            Assert.True(!next.Status.IsFinal() || (next.EndedAt is not null && next.WakeAt is null), "a final task is never woken");
+            Assert.True(next.Status.IsFinal() || next.Status is GpuTaskStatus.None || next.WakeAt is not null, "what is not final is woken some day");
+            Assert.True(next.Status is not Running || next.Slot is not null, "a running task has a slot");
+            Assert.True(next.Events.Count <= TaskMachine.MaxEvents, "the history is bounded");
+            Assert.Equal(next.Status.ToString(), next.Index?.Status ?? "None");
+            s = next;
+        }
+    });
+}
