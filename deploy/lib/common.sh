@@ -1,0 +1,70 @@
+# Shared by quickstart, test and the scripts of deploy/. Sourced, never run.
+# shellcheck shell=bash
+
+# Progress goes to standard error with the seconds since the start, so that what a script prints as its result stays clean.
+say() { printf '[%4d s] %s\n' "$SECONDS" "$*" >&2; }
+# Exit code 2: something is missing or was asked wrongly, as opposed to 1, tried and failed.
+fail() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 2; }
+
+# need_packages WHY PACKAGE... installs Debian packages, or says plainly what is missing.
+need_packages() {
+  local why=$1 package missing=()
+  shift
+  for package in "$@"; do
+    [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = "ii " ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || fail "$why needs what Debian packages as: ${missing[*]}"
+  [ "$(id -u)" = 0 ] || fail "$why needs these packages. As root: apt-get install ${missing[*]}"
+  say "installing ${missing[*]}"
+  # Packages with a service would start it, and nobody asked for one.
+  local guard=/usr/sbin/policy-rc.d made='' ok=''
+  if [ ! -e $guard ]; then printf '#!/bin/sh\nexit 101\n' >$guard; chmod 755 $guard; made=1; fi
+  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${missing[@]}"; } >&2 </dev/null && ok=1
+  [ -z "$made" ] || rm -f $guard
+  [ -n "$ok" ] || fail "these packages could not be installed, see above: ${missing[*]}"
+}
+
+# step WHAT LOG COMMAND... runs a long command with its output in a file. Runs in a job of its own and is waited for,
+# so that a signal to the script is answered at once and not when the command ends.
+current_job=
+step() {
+  local what=$1 log=$2 code=0 started=$SECONDS
+  shift 2
+  say "$what"
+  set -m
+  "$@" </dev/null >"$log" 2>&1 &
+  current_job=$!
+  set +m
+  wait "$current_job" || code=$?
+  current_job=
+  if [ $code -ne 0 ]; then
+    tail -n 40 "$log" >&2
+    say "$what: failed with exit code $code after $((SECONDS - started)) s; all of the output is in $log"
+    return 1
+  fi
+}
+stop_current_job() { [ -z "$current_job" ] || kill -TERM -- "-$current_job" 2>/dev/null || true; }
+
+# A port of 127.0.0.1 that nobody listens on.
+port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+free_port() {
+  local port
+  while :; do
+    port=$((20000 + RANDOM % 12000))
+    if port_is_free "$port"; then printf '%s\n' "$port"; return; fi
+  done
+}
+
+# end_process PID SECONDS asks a process to end and forces it when it does not.
+end_process() {
+  local pid=$1
+  kill -TERM "$pid" 2>/dev/null || return 0
+  for _ in $(seq 1 $(($2 * 10))); do
+    kill -0 "$pid" 2>/dev/null || return 0
+    sleep 0.1
+  done
+  kill -KILL "$pid" 2>/dev/null || true
+}
+
+random_hex() { od -An -tx1 -N "$1" /dev/urandom | tr -d ' \n'; }
