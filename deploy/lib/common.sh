@@ -26,7 +26,7 @@ need_packages() {
 }
 
 # step WHAT LOG COMMAND... runs a long command with its output in a file. Runs in a job of its own and is waited for,
-# so that a signal to the script is answered at once and not when the command ends.
+# so that a signal to the script is answered at once and not when the command ends. Says every half minute that it goes on.
 current_job=
 step() {
   local what=$1 log=$2 code=0 started=$SECONDS
@@ -36,8 +36,15 @@ step() {
   "$@" </dev/null >"$log" 2>&1 &
   current_job=$!
   set +m
+  (
+    while sleep 30; do say "  still at it: $what ($((SECONDS - started)) s)"; done
+  ) </dev/null >/dev/null &
+  local ticker=$!
   wait "$current_job" || code=$?
   current_job=
+  # Its sleep ends with it, or half a minute later and unheard.
+  kill "$ticker" 2>/dev/null || true
+  wait "$ticker" 2>/dev/null || true
   if [ $code -ne 0 ]; then
     tail -n 40 "$log" >&2
     say "$what: failed with exit code $code after $((SECONDS - started)) s; all of the output is in $log"

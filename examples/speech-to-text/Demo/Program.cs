@@ -2,7 +2,7 @@ using GpuTasks.Demo;
 
 if (args.Length != 4)
 {
-    await Console.Error.WriteLineAsync("usage: GpuTasks.Demo GATEWAY_URL IMAGE RECORDINGS_FOLDER KEYS_FILE, with an API key in GPUTASKS_KEY");
+    await Console.Error.WriteLineAsync("usage: GpuTasks.Demo GATEWAY_URL IMAGE RECORDINGS_FOLDER KEY_FILE, with the API key in GPUTASKS_KEY and in KEY_FILE");
     return 2;
 }
 

@@ -41,12 +41,12 @@ internal static class Report
 
     /// <summary>How to go on by hand.</summary>
     /// <returns>The exit code of a success.</returns>
-    public static int Succeeded(string gateway, string recordings, string keys)
+    public static int Succeeded(string gateway, string recordings, string keyFile)
     {
         Console.WriteLine($$"""
 
             Go on by hand: ./quickstart --serve (with the same --data and --port), and in another terminal
-              KEY=$(grep -o 'key-[0-9a-f]*' {{keys}}); F={{gateway}}/2023-03-30/functions/{{Demonstration.FunctionName}}
+              KEY=$(cat {{keyFile}}); F={{gateway}}/2023-03-30/functions/{{Demonstration.FunctionName}}
               curl -s -H "Authorization: Bearer $KEY" $F
               curl -s -H "Authorization: Bearer $KEY" -H 'x-fc-invocation-type: Async' -H 'x-fc-async-task-id: my_first' --data-binary @{{recordings}}/Rear_Left.wav $F/invocations
               curl -s -H "Authorization: Bearer $KEY" $F/async-tasks/my_first
