@@ -35,15 +35,12 @@ step() {
   set -m
   "$@" </dev/null >"$log" 2>&1 &
   current_job=$!
-  set +m
-  (
-    while sleep 30; do say "  still at it: $what ($((SECONDS - started)) s)"; done
-  ) </dev/null >/dev/null &
+  (while sleep 30; do say "  still at it: $what ($((SECONDS - started)) s)"; done) </dev/null >/dev/null &
   local ticker=$!
+  set +m
   wait "$current_job" || code=$?
   current_job=
-  # Its sleep ends with it, or half a minute later and unheard.
-  kill "$ticker" 2>/dev/null || true
+  kill -TERM -- "-$ticker" 2>/dev/null || true
   wait "$ticker" 2>/dev/null || true
   if [ $code -ne 0 ]; then
     tail -n 40 "$log" >&2
