@@ -1,0 +1,102 @@
+using Npgsql;
+
+namespace GpuTasks.Storage;
+
+/// <summary>The database that keeps the state.</summary>
+public enum StoreProvider
+{
+    /// <summary>A file beside the process: one machine, no server.</summary>
+    Sqlite = 0,
+
+    /// <summary>A PostgreSQL server, 14 or newer: what a cluster needs.</summary>
+    PostgreSql = 1,
+}
+
+/// <summary>Where and how state is kept.</summary>
+public sealed class StoreOptions
+{
+    /// <summary>Kind of database; default <see cref="StoreProvider.Sqlite"/>.</summary>
+    public StoreProvider Provider { get; set; } = StoreProvider.Sqlite;
+
+    /// <summary>File of the SQLite database; its folder is made if missing. Default <c>gputasks.db</c>. Not read for PostgreSQL.</summary>
+    public string Path { get; set; } = "gputasks.db";
+
+    /// <summary>
+    /// Npgsql connection string with at least <c>Host</c>; the rest that speed needs is set by the store where the string
+    /// leaves it out. The database must be in UTF-8. Not read for SQLite.
+    /// </summary>
+    public string ConnectionString { get; set; } = "";
+
+    /// <summary>Connections to PostgreSQL at once: 2 to 500, default 32 (fewer and more were both slower on small machines).</summary>
+    public int MaxPoolSize { get; set; } = 32;
+
+    /// <summary>How long a SQLite statement waits for another process's lock: 1 ms to 10 min, default 10 s.</summary>
+    public TimeSpan BusyTimeout { get; set; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>True keeps the members of the cluster in the store, as more than one silo needs. Default false.</summary>
+    public bool UseStoreClustering { get; set; }
+
+    /// <summary>Every fault of these options in words; empty if there is none.</summary>
+    public IReadOnlyList<string> FindFaults()
+    {
+        var faults = new List<string>();
+        switch (Provider)
+        {
+            case StoreProvider.Sqlite:
+                if (string.IsNullOrWhiteSpace(Path))
+                {
+                    faults.Add($"{nameof(Path)} must name the file of the SQLite database.");
+                }
+
+                if (BusyTimeout < TimeSpan.FromMilliseconds(1) || BusyTimeout > TimeSpan.FromMinutes(10))
+                {
+                    faults.Add($"{nameof(BusyTimeout)} is {BusyTimeout}; it must be 1 ms to 10 min.");
+                }
+
+                break;
+
+            case StoreProvider.PostgreSql:
+                if (FaultOfConnectionString() is { } fault)
+                {
+                    faults.Add(fault);
+                }
+
+                if (MaxPoolSize is < 2 or > 500)
+                {
+                    faults.Add($"{nameof(MaxPoolSize)} is {MaxPoolSize}; it must be 2 to 500.");
+                }
+
+                break;
+
+            default:
+                faults.Add($"{nameof(Provider)} is {Provider}; it must be {nameof(StoreProvider.Sqlite)} or {nameof(StoreProvider.PostgreSql)}.");
+                break;
+        }
+
+        return faults;
+    }
+
+    private string? FaultOfConnectionString()
+    {
+        if (string.IsNullOrWhiteSpace(ConnectionString))
+        {
+            return $"{nameof(ConnectionString)} must be given for PostgreSQL.";
+        }
+
+        try
+        {
+            return string.IsNullOrWhiteSpace(new NpgsqlConnectionStringBuilder(ConnectionString).Host)
+                ? $"{nameof(ConnectionString)} must name a Host."
+                : null;
+        }
+        catch (Exception e) when (e is ArgumentException or FormatException or InvalidCastException or OverflowException)
+        {
+            // The text may hold a password, so the message names the rule alone.
+            return $"{nameof(ConnectionString)} is not one that Npgsql understands: {KeywordFault(e)}";
+        }
+    }
+
+    private static string KeywordFault(Exception e) => e is ArgumentException { ParamName: { Length: > 0 } name }
+        ? $"see '{name}'."
+        : "a keyword or its value is unknown.";
+}

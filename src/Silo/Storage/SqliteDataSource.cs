@@ -1,0 +1,73 @@
+using System.Data;
+using System.Data.Common;
+using System.Globalization;
+using Microsoft.Data.Sqlite;
+
+namespace GpuTasks.Storage;
+
+/// <summary>
+/// Hands out connections whose pragmas are set when they open. Inside a query text they could not be: a pragma that
+/// answers with a row breaks the reader of the Orleans providers.
+/// </summary>
+internal sealed class SqliteDataSource : DbDataSource
+{
+    private readonly string pragmas;
+
+    public SqliteDataSource(StoreOptions options)
+    {
+        var path = Path.GetFullPath(options.Path);
+        ConnectionString = new SqliteConnectionStringBuilder
+        {
+            DataSource = path,
+            Mode = SqliteOpenMode.ReadWriteCreate,
+            Pooling = true,
+            DefaultTimeout = Math.Max(1, (int)Math.Ceiling(options.BusyTimeout.TotalSeconds)),
+        }.ToString();
+        var busy = ((long)options.BusyTimeout.TotalMilliseconds).ToString(CultureInfo.InvariantCulture);
+        pragmas = $"pragma busy_timeout = {busy}; pragma synchronous = full; pragma journal_mode = wal;";
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+    }
+
+    public override string ConnectionString { get; }
+
+    protected override DbConnection CreateDbConnection()
+    {
+        var connection = new SqliteConnection(ConnectionString);
+        connection.StateChange += SetPragmas;
+        return connection;
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            CloseIdleConnections();
+        }
+
+        base.Dispose(disposing);
+    }
+
+    protected override ValueTask DisposeAsyncCore()
+    {
+        CloseIdleConnections();
+        return base.DisposeAsyncCore();
+    }
+
+    private void CloseIdleConnections()
+    {
+        using var connection = new SqliteConnection(ConnectionString);
+        SqliteConnection.ClearPool(connection);
+    }
+
+    private void SetPragmas(object sender, StateChangeEventArgs change)
+    {
+        if (change.CurrentState != ConnectionState.Open)
+        {
+            return;
+        }
+
+        using var command = ((SqliteConnection)sender).CreateCommand();
+        command.CommandText = pragmas;
+        command.ExecuteNonQuery();
+    }
+}

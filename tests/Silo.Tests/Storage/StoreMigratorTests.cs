@@ -1,0 +1,139 @@
+using GpuTasks.Storage;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace GpuTasks.Tests.Storage;
+
+public sealed class StoreMigratorOnSqliteTests : StoreMigratorTests
+{
+    public StoreMigratorOnSqliteTests()
+        : base(new SqliteStore())
+    {
+    }
+}
+
+public sealed class StoreMigratorOnPostgreSqlTests : StoreMigratorTests
+{
+    public StoreMigratorOnPostgreSqlTests()
+        : base(new PostgreSqlStore())
+    {
+    }
+}
+
+public abstract class StoreMigratorTests(TestStore store) : IAsyncLifetime
+{
+    private StoreDatabase? database;
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    private IReadOnlyList<StoreScript> Scripts => StoreScript.For(database!.Provider);
+
+    public async ValueTask InitializeAsync()
+    {
+        if (store.Missing is null)
+        {
+            database = new StoreDatabase(await store.CreateAsync());
+        }
+
+        Assert.SkipWhen(store.Missing is not null, store.Missing ?? "");
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (database is not null)
+        {
+            await database.DisposeAsync();
+        }
+
+        await store.DropAsync();
+        GC.SuppressFinalize(this);
+    }
+
+    [Fact]
+    public async Task A_new_database_gets_every_step_and_every_query()
+    {
+        await MigrateAsync(Scripts);
+        Assert.Equal(Scripts.Select(s => s.Number), await NumbersAsync());
+        Assert.Equal(20, Scripts.SelectMany(s => s.Queries.Keys).Distinct().Count());
+        Assert.Equal(20, (await ReadAsync("select count(*) from OrleansQuery"))[0]);
+    }
+
+    [Fact]
+    public async Task A_second_start_changes_nothing()
+    {
+        await MigrateAsync(Scripts);
+        var before = await ReadAsync("select applied_at from store_version order by number");
+        await MigrateAsync(Scripts);
+        Assert.Equal(before, await ReadAsync("select applied_at from store_version order by number"));
+    }
+
+    [Fact]
+    public async Task Processes_that_start_at_once_apply_each_step_once()
+    {
+        await Task.WhenAll(Enumerable.Range(0, 6).Select(_ => Task.Run(async () =>
+        {
+            await using var own = new StoreDatabase(database!.Options);
+            await new StoreMigrator(own, Scripts, NullLogger<StoreMigrator>.Instance).MigrateAsync("s", Cancel);
+        })));
+        Assert.Equal(Scripts.Select(s => s.Number), await NumbersAsync());
+    }
+
+    [Fact]
+    public async Task A_later_version_adds_its_steps_and_replaces_queries()
+    {
+        await MigrateAsync(Scripts);
+        var next = StoreScript.Parse("9001_next.sql", "create table more (x int);\n-- @query ReadReminderRowKey\nselect 'new'\n");
+        await MigrateAsync([.. Scripts, next]);
+        Assert.Equal(9001, (await NumbersAsync())[^1]);
+        Assert.Equal("select 'new'", (await database!.QueryAsync(
+            "select QueryText from OrleansQuery where QueryKey = 'ReadReminderRowKey'", [], r => r.GetString(0), Cancel))[0]);
+    }
+
+    [Fact]
+    public async Task A_step_that_fails_leaves_nothing_behind()
+    {
+        var broken = StoreScript.Parse("9001_broken.sql", "create table more (x int); insert into nowhere values (1);");
+        await Assert.ThrowsAnyAsync<Exception>(() => MigrateAsync([.. Scripts, broken]));
+        await Assert.ThrowsAnyAsync<System.Data.Common.DbException>(() => ReadAsync("select number from store_version"));
+        await MigrateAsync(Scripts);
+        Assert.Equal(Scripts.Select(s => s.Number), await NumbersAsync());
+    }
+
+    [Fact]
+    public async Task A_database_of_a_newer_program_is_refused()
+    {
+        await MigrateAsync([.. Scripts, StoreScript.Parse("9001_next.sql", "create table more (x int);")]);
+        var e = await Assert.ThrowsAsync<StoreVersionException>(() => MigrateAsync(Scripts));
+        Assert.Contains("9001_next.sql", e.Message, StringComparison.Ordinal);
+        Assert.Contains("newer", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_step_that_was_changed_afterwards_is_refused()
+    {
+        await MigrateAsync(Scripts);
+        var changed = StoreScript.Parse(Scripts[0].Name, "create table other (x int);");
+        var e = await Assert.ThrowsAsync<StoreVersionException>(() => MigrateAsync([changed, .. Scripts.Skip(1)]));
+        Assert.Contains(Scripts[0].Name, e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_database_of_another_service_is_refused()
+    {
+        await MigrateAsync(Scripts);
+        var e = await Assert.ThrowsAsync<StoreVersionException>(
+            () => new StoreMigrator(database!, Scripts, NullLogger<StoreMigrator>.Instance).MigrateAsync("other", Cancel));
+        Assert.Contains("'s'", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Line_ends_of_a_checkout_do_not_change_a_step() => Assert.Equal(
+        StoreScript.Parse("0001_a.sql", "a\nb\n").Checksum,
+        StoreScript.Parse("0001_a.sql", "a\r\nb\r\n").Checksum);
+
+    private Task MigrateAsync(IReadOnlyList<StoreScript> scripts) =>
+        new StoreMigrator(database!, scripts, NullLogger<StoreMigrator>.Instance).MigrateAsync("s", Cancel);
+
+    private async Task<List<int>> NumbersAsync() => (await ReadAsync("select number from store_version order by number")).ConvertAll(n => (int)n);
+
+    private Task<List<long>> ReadAsync(string text) => database!.QueryAsync(text, [], r => Convert.ToInt64(r.GetValue(0)), Cancel);
+}
