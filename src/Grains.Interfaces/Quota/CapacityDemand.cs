@@ -41,6 +41,12 @@ public sealed record CapacityDemand
 
     /// <summary>Node to avoid after a failure there, or null.</summary>
     [Id(7)] public string? AvoidNode { get; init; }
+
+    /// <summary>
+    /// Leases the function knew of when it counted <see cref="MoreInstances"/>, so that grants it had not heard of yet
+    /// are not given twice. Null: all that it holds.
+    /// </summary>
+    [Id(8)] public int? HeldInstances { get; init; }
 }
 
 /// <summary>Why a demand could not be met in full.</summary>

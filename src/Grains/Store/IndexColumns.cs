@@ -11,6 +11,12 @@ public static class StoreNames
 
     /// <summary>State name of function rows.</summary>
     public const string Function = "function";
+
+    /// <summary>State name of a region's own row.</summary>
+    public const string Region = "region";
+
+    /// <summary>State name of the row of one node of a region: its leases.</summary>
+    public const string RegionNode = "region-node";
 }
 
 /// <summary>
