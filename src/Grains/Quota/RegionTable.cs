@@ -53,11 +53,11 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     /// <summary>Enters a node as the store has it.</summary>
     public void Load(LeaseTable table)
     {
-        var node = new NodeEntry(table);
+        var node = new NodeEntry(new LeaseTable { Node = table.Node });
         nodes.Add(node);
         byName.Add(table.Node, node);
         Put(node, table);
-        granted.Clear();
+        TakeChanges(); // What was read is no change.
     }
 
     /// <summary>Whether the node has a row.</summary>
@@ -165,7 +165,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         foreach (var node in nodes)
         {
             // Silence closes a node without any message.
-            if (node.Room.Open != Reachable(node, now))
+            if (node.Room.Open != Open(node, now))
             {
                 node.Room = node.Room with { Open = !node.Room.Open };
             }
@@ -240,7 +240,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             return (WaitReason.Quota, $"The account holds {account.Held} of {account.Limit} milli-cards; one more instance needs {share}, {account.Held + share - account.Limit} too many.");
         }
 
-        var open = nodes.Where(n => Reachable(n, now)).ToList();
+        var open = nodes.Where(n => Open(n, now)).ToList();
         if (open.Count == 0)
         {
             return (WaitReason.NoNode, nodes.Count == 0 ? "No node has joined the region." : $"None of {nodes.Count} nodes is reachable.");
@@ -319,8 +319,10 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         return bit;
     }
 
-    private bool Reachable(NodeEntry node, DateTimeOffset now) =>
-        node is { SeenAt: { } seen, Report.Adopted: true } && now - seen <= rules.NodeSilence;
+    private bool Reachable(NodeEntry node, DateTimeOffset now) => node.SeenAt is { } seen && now - seen <= rules.NodeSilence;
+
+    /// <summary>Whether the node may get anything new: before it has adopted what it has, it takes no launches.</summary>
+    private bool Open(NodeEntry node, DateTimeOffset now) => Reachable(node, now) && node.Report is { Adopted: true };
 
     private AccountEntry AccountOf(string account)
     {
@@ -336,17 +338,19 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     private void Put(NodeEntry node, LeaseTable next)
     {
         var before = node.Table;
-        if (!ReferenceEquals(before, next))
+        if (ReferenceEquals(before, next))
         {
-            changedNodes.Add(next.Node);
-            foreach (var lease in before.Leases.Where(l => next.Find(l.InstanceId) is null))
-            {
-                Count(lease, -1);
-                held[(lease.Account, lease.Function)].Remove(lease.InstanceId);
-            }
+            return;
         }
 
-        foreach (var lease in next.Leases.Where(l => ReferenceEquals(before, next) || before.Find(l.InstanceId) is null))
+        changedNodes.Add(next.Node);
+        foreach (var lease in before.Leases.Where(l => next.Find(l.InstanceId) is null))
+        {
+            Count(lease, -1);
+            held[(lease.Account, lease.Function)].Remove(lease.InstanceId);
+        }
+
+        foreach (var lease in next.Leases.Where(l => before.Find(l.InstanceId) is null))
         {
             Count(lease, +1);
             if (!held.TryGetValue((lease.Account, lease.Function), out var mine))

@@ -54,8 +54,7 @@ public sealed class RegionQuotaGrainTests : IAsyncLifetime
         var waiting = await Region.State(Demand("b", "g", 16_384));
         Assert.Equal(WaitReason.NoFreeCard, waiting.Reason);
         await Region.Release("n1", first.InstanceId);
-        await pokes.Next("a/f");
-        await pokes.Next("b/g");
+        await pokes.Told("a/f", "b/g");
         var second = Assert.Single((await Region.State(Demand("b", "g", 16_384, more: 0))).Leases);
         Assert.True(second.NodeEpoch > first.NodeEpoch);
         Assert.True(second.Cards[0].Epoch > first.Cards[0].Epoch);
@@ -139,7 +138,7 @@ public sealed class RegionQuotaGrainTests : IAsyncLifetime
         var directive = await Region.Report(Node("n1", 1) with { BootId = "boot-2" });
         Assert.Empty(directive.Leases);
         Assert.True(directive.NodeEpoch > lease.NodeEpoch);
-        await pokes.Next("a/f");
+        await pokes.Told("a/f");
     }
 
     [Fact]
@@ -150,7 +149,7 @@ public sealed class RegionQuotaGrainTests : IAsyncLifetime
         Assert.False(Assert.Single(await Region.GetNodes()).Reachable);
         Assert.Equal(WaitReason.NoNode, (await Region.State(Demand("a", "f", 16_384))).Reason);
         await Region.Report(Node("n1", 1));
-        await pokes.Next("a/f");
+        await pokes.Told("a/f");
         Assert.Single((await Region.State(Demand("a", "f", 16_384, more: 0))).Leases);
     }
 
@@ -213,11 +212,14 @@ public sealed class RegionQuotaGrainTests : IAsyncLifetime
             return Task.CompletedTask;
         }
 
-        public async Task Next(string function)
+        /// <summary>Waits until each of them was told since this was last asked.</summary>
+        public async Task Told(params string[] functions)
         {
+            var missing = functions.ToHashSet();
             using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(20));
-            while (await told.Reader.ReadAsync(deadline.Token) is var key && key != function)
+            while (missing.Count > 0)
             {
+                missing.Remove(await told.Reader.ReadAsync(deadline.Token));
             }
         }
     }

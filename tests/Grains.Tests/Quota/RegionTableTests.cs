@@ -191,6 +191,7 @@ public sealed class RegionTableTests
         again.Load(region.TableOf("n1"));
         Assert.Equal(1_000, again.QuotaOf("a").HeldMilliCards);
         Assert.Single(again.Report(Build.Report("n1", 1), T0.AddHours(1)).Leases);
+        Assert.Equal(1_000, again.QuotaOf("a").HeldMilliCards);
         Assert.Empty(again.TakeChanges().Nodes);
     }
 
