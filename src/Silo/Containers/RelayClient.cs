@@ -1,0 +1,158 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Net;
+using System.Net.Http.Headers;
+using System.Net.Sockets;
+using System.Text.Json;
+
+namespace GpuTasks.Containers;
+
+/// <summary>What the relay said to an order.</summary>
+internal enum RelayAnswer
+{
+    /// <summary>Accepted now or before.</summary>
+    Accepted = 0,
+
+    /// <summary>Refused: not ready yet, or no free place.</summary>
+    Busy = 1,
+
+    /// <summary>Refused for good: it takes no more runs.</summary>
+    Closed = 2,
+}
+
+/// <summary>The relay did not answer, or not in its protocol; what was asked for may have happened.</summary>
+internal sealed class RelayException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>Talks to the relay of one instance over its socket.</summary>
+internal sealed class RelayClient : IDisposable
+{
+    private const int DocumentLimit = 4 << 20;
+    private static readonly TimeSpan CallTimeout = TimeSpan.FromSeconds(10);
+    private readonly HttpClient http;
+
+    [SuppressMessage("Reliability", "CA2000", Justification = "The client owns the handler.")]
+    public RelayClient(Box box)
+    {
+        var handler = new SocketsHttpHandler
+        {
+            UseProxy = false,
+            AllowAutoRedirect = false,
+            UseCookies = false,
+            MaxResponseHeadersLength = 64,
+            PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30),
+            ConnectCallback = (_, token) => ConnectAsync(box, token),
+        };
+        http = new HttpClient(handler, disposeHandler: true)
+        {
+            BaseAddress = new Uri("http://relay/"),
+            Timeout = Timeout.InfiniteTimeSpan,
+            MaxResponseContentBufferSize = DocumentLimit,
+        };
+    }
+
+    public void Dispose() => http.Dispose();
+
+    /// <summary>The status once its version exceeds <paramref name="after"/>, or after <paramref name="wait"/>.</summary>
+    public async Task<RelayStatus> GetStatusAsync(long after, TimeSpan wait, CancellationToken cancellationToken)
+    {
+        var path = string.Create(CultureInfo.InvariantCulture, $"status?after={after}&waitMs={(long)wait.TotalMilliseconds}");
+        using var request = new HttpRequestMessage(HttpMethod.Get, path);
+        var (status, body) = await SendAsync(request, wait + CallTimeout, cancellationToken);
+        return status == HttpStatusCode.OK && Box.Parse<RelayStatus>(body) is { } document
+            ? document
+            : throw new RelayException($"The relay answered its status with {(int)status}.");
+    }
+
+    /// <summary>Hands over a run, durably once this returns.</summary>
+    public async Task<RelayAnswer> PutRunAsync(string runId, RelayOrder order, byte[] payload, CancellationToken cancellationToken)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Put, $"runs/{runId}") { Content = new ByteArrayContent(payload) };
+        request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/octet-stream");
+        request.Headers.TryAddWithoutValidation("x-gputasks-order", Convert.ToBase64String(JsonSerializer.SerializeToUtf8Bytes(order, RelayJson.Options)));
+        var (status, body) = await SendAsync(request, CallTimeout, cancellationToken);
+        return status switch
+        {
+            HttpStatusCode.OK or HttpStatusCode.Created => RelayAnswer.Accepted,
+            HttpStatusCode.Conflict => ErrorOf(body) switch
+            {
+                "busy" or "not-ready" => RelayAnswer.Busy,
+                _ => RelayAnswer.Closed,
+            },
+            _ => throw new RelayException($"The relay answered an order with {(int)status}: {ErrorOf(body)}."),
+        };
+    }
+
+    /// <summary>Asks for a run's end.</summary>
+    /// <returns>False if the relay knows no such run.</returns>
+    public async Task<bool> CancelRunAsync(string runId, CancellationToken cancellationToken)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Delete, $"runs/{runId}");
+        var (status, _) = await SendAsync(request, CallTimeout, cancellationToken);
+        return status switch
+        {
+            HttpStatusCode.NotFound => false,
+            HttpStatusCode.Accepted or HttpStatusCode.OK or HttpStatusCode.NoContent => true,
+            _ => throw new RelayException($"The relay answered a cancel with {(int)status}."),
+        };
+    }
+
+    /// <summary>Lets the relay forget an ended run.</summary>
+    public Task AcknowledgeAsync(string runId, CancellationToken cancellationToken) => PostAsync($"runs/{runId}/ack", cancellationToken);
+
+    /// <summary>Makes the relay take no new runs.</summary>
+    public Task RetireAsync(CancellationToken cancellationToken) => PostAsync("retire", cancellationToken);
+
+    /// <summary>Ends everything: hook, SIGTERM, SIGKILL after <paramref name="grace"/>.</summary>
+    public Task StopAsync(TimeSpan grace, CancellationToken cancellationToken) =>
+        PostAsync(string.Create(CultureInfo.InvariantCulture, $"stop?graceMs={(long)grace.TotalMilliseconds}"), cancellationToken);
+
+    [SuppressMessage("Reliability", "CA2000", Justification = "The stream owns the socket.")]
+    private static async ValueTask<Stream> ConnectAsync(Box box, CancellationToken cancellationToken)
+    {
+        using var inode = box.OpenSocket("relay.sock") ?? throw new IOException("The relay has no socket.");
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint($"/proc/self/fd/{inode.DangerousGetHandle()}"), cancellationToken);
+            return new NetworkStream(socket, ownsSocket: true);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    private async Task PostAsync(string path, CancellationToken cancellationToken)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Post, path);
+        var (status, body) = await SendAsync(request, CallTimeout, cancellationToken);
+        if ((int)status >= 400)
+        {
+            throw new RelayException($"The relay answered {path} with {(int)status}: {ErrorOf(body)}.");
+        }
+    }
+
+    private static string ErrorOf(byte[] body) => Box.Parse<RelayError>(body)?.Error ?? "";
+
+    private async Task<(HttpStatusCode Status, byte[] Body)> SendAsync(HttpRequestMessage request, TimeSpan timeout, CancellationToken cancellationToken)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(timeout);
+        try
+        {
+            using var response = await http.SendAsync(request, HttpCompletionOption.ResponseContentRead, limit.Token);
+            return (response.StatusCode, await response.Content.ReadAsByteArrayAsync(limit.Token));
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            throw;
+        }
+        catch (Exception e) when (e is HttpRequestException or IOException or SocketException or OperationCanceledException or ObjectDisposedException)
+        {
+            throw new RelayException($"The relay did not answer: {e.Message}", e);
+        }
+    }
+
+    private sealed record RelayError(string? Error);
+}

@@ -1,0 +1,116 @@
+using System.Globalization;
+using GpuTasks.Tasks;
+
+namespace GpuTasks.Containers;
+
+/// <summary>What the agent itself wrote down about a run before it handed it over; the tenant cannot touch it.</summary>
+internal sealed record RunRecord
+{
+    /// <summary>Run id.</summary>
+    public required string RunId { get; init; }
+
+    /// <summary>Task, or null for a synchronous call.</summary>
+    public TaskKey? Task { get; init; }
+
+    /// <summary>Attempt.</summary>
+    public int Attempt { get; init; }
+
+    /// <summary>Id of the call.</summary>
+    public string RequestId { get; init; } = "";
+
+    /// <summary>Longest run.</summary>
+    public long LimitMs { get; init; }
+
+    /// <summary>Set once somebody asked for the run's end.</summary>
+    public bool Cancelled { get; init; }
+
+    /// <summary>Set once the agent had to end the instance because the run stayed past its limit.</summary>
+    public bool Overdue { get; init; }
+}
+
+/// <summary>How the instance around a run ended, where that matters for the run.</summary>
+/// <param name="Preempted">The platform ended the instance for its own reasons.</param>
+/// <param name="OutOfMemory">The engine saw an out-of-memory kill.</param>
+/// <param name="Detail">For people.</param>
+internal sealed record InstanceEnd(bool Preempted, bool OutOfMemory, string Detail);
+
+/// <summary>Turns what the relay says about a run's end into a report. No I/O.</summary>
+internal static class RunReports
+{
+    /// <summary>Longest answer kept of a task (contract 3).</summary>
+    public const int TaskResponseLimit = 1 << 20;
+
+    /// <summary>Longest answer of a synchronous call (contract 3).</summary>
+    public const int SyncResponseLimit = 32 << 20;
+
+    /// <summary>Longest log tail (contract 5).</summary>
+    public const int LogTailLimit = 4 << 10;
+
+    private const int MessageLimit = 2_000;
+
+    /// <summary>Class and message of a run's end.</summary>
+    /// <param name="run">The relay's document; one that does not say "ended" means that the instance went first. Null if there is none.</param>
+    /// <param name="record">The agent's own record.</param>
+    /// <param name="end">How the instance ended, or null while it lives.</param>
+    /// <param name="responseReadable">False if the answer that the document speaks of is not there.</param>
+    public static (RunOutcome Outcome, string Message) Classify(RelayRun? run, RunRecord record, InstanceEnd? end, bool responseReadable)
+    {
+        var outcome = run is { Ended: true } ? run.Outcome : null;
+        if (outcome == "answered")
+        {
+            return Judge(run!, responseReadable);
+        }
+
+        if (outcome == "timed-out" || record.Overdue)
+        {
+            return (RunOutcome.TimedOut, string.Create(CultureInfo.InvariantCulture, $"The run passed its limit of {record.LimitMs / 1000.0:0.###} s and was ended."));
+        }
+
+        switch (outcome)
+        {
+            case "out-of-memory":
+                return (RunOutcome.HostOutOfMemory, Text(run!.Message, "The function was killed for using more memory than it has."));
+            case "cancelled":
+                return end is { Preempted: true } && !record.Cancelled
+                    ? (RunOutcome.Preempted, end.Detail)
+                    : (RunOutcome.Cancelled, Text(run!.Message, "The run was ended as asked."));
+            case { } other:
+                // Who asked for the end gets to hear "cancelled", even if the process died of it in its own way.
+                return record.Cancelled
+                    ? (RunOutcome.Cancelled, Text(run!.Message, "The run was ended as asked."))
+                    : end is { Preempted: true }
+                        ? (RunOutcome.Preempted, end.Detail)
+                        : (RunOutcome.Crashed, Text(run!.Message, other == "disconnected" ? "The function closed the connection without an answer." : "The function's process ended."));
+            default:
+                return record.Cancelled
+                    ? (RunOutcome.Cancelled, "The run was ended as asked, with its instance.")
+                    : end is { OutOfMemory: true }
+                        ? (RunOutcome.HostOutOfMemory, "The instance was killed for using more memory than it has.")
+                        : end is { Preempted: true }
+                            ? (RunOutcome.Preempted, end.Detail)
+                            : (RunOutcome.Crashed, end?.Detail ?? "The instance ended.");
+        }
+    }
+
+    /// <summary>A text of the tenant's, cut to what a person reads.</summary>
+    public static string Text(string? text, string otherwise) =>
+        string.IsNullOrWhiteSpace(text) ? otherwise : text.Length <= MessageLimit ? text : text[..MessageLimit];
+
+    private static (RunOutcome, string) Judge(RelayRun run, bool responseReadable)
+    {
+        var fcStatus = run.FcStatus?.Trim() ?? "";
+        if (fcStatus is not ("" or "200"))
+        {
+            return (RunOutcome.FunctionError, $"The function reported a failure by x-fc-status {Text(fcStatus, "")} with HTTP status {run.StatusCode}.");
+        }
+
+        if (run.StatusCode is >= 500 or 404 or < 100)
+        {
+            return (RunOutcome.FunctionError, $"The function answered with HTTP status {run.StatusCode}.");
+        }
+
+        return responseReadable || run.ResponseBytes == 0
+            ? (RunOutcome.Succeeded, "")
+            : (RunOutcome.FunctionError, "The function answered, but its answer can no longer be read.");
+    }
+}
