@@ -235,15 +235,15 @@ internal sealed partial class Instance : IDisposable
                     return StartRunOutcome.Started;
                 }
 
-                if (runs.TryGetValue(order.RunId, out var known) && known.Phase != RunPhase.Offered)
+                // An order whose answer was lost, perhaps by an earlier agent, may have been accepted all the same.
+                if (runs.TryGetValue(order.RunId, out var known) && (known.Phase != RunPhase.Offered || folder.Box.HasOrder(order.RunId)))
                 {
                     return StartRunOutcome.Started;
                 }
 
                 if (phase is Phase.End or Phase.Over || memo.Stop != StopMode.None || state > InstanceState.Ready)
                 {
-                    // An order whose answer was lost may have been accepted before the end began.
-                    return known is not null && folder.Box.HasOrder(order.RunId) ? StartRunOutcome.Started : StartRunOutcome.InstanceGone;
+                    return StartRunOutcome.InstanceGone;
                 }
 
                 if (state != InstanceState.Ready)
