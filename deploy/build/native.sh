@@ -1,5 +1,5 @@
 #!/bin/bash
-# Publishes the programs that run inside containers as static binaries: OUTDIR/echo.
+# Publishes the programs that run inside containers as static binaries: OUTDIR/relay and OUTDIR/echo.
 #
 #   deploy/build/native.sh OUTDIR
 #
@@ -78,3 +78,4 @@ exec 9>"$out/.lock"
 flock 9
 
 publish echo examples/echo GpuTasks.Echo
+publish relay src/Relay GpuTasks.Relay

@@ -1,0 +1,63 @@
+using System.Text.Json;
+
+namespace GpuTasks.Relay;
+
+/// <summary>The folder shared with the agent: where each thing stands, and how it is written so that it survives a power cut.</summary>
+internal sealed class Box(string root)
+{
+    internal string Root { get; } = root;
+
+    internal string ConfigPath => Path.Combine(Root, "config.json");
+
+    internal string SocketPath => Path.Combine(Root, "relay.sock");
+
+    internal string StatusPath => Path.Combine(Root, "status.json");
+
+    internal string RunsPath => Path.Combine(Root, "runs");
+
+    internal string LogsPath => Path.Combine(Root, "logs");
+
+    internal string RunPath(string runId) => Path.Combine(RunsPath, runId);
+
+    /// <summary>Throws when the agent has not put a readable configuration there.</summary>
+    internal RelayConfig ReadConfig()
+    {
+        var config = JsonSerializer.Deserialize(File.ReadAllBytes(ConfigPath), Json.Default.RelayConfig)
+            ?? throw new InvalidDataException($"{ConfigPath} says null.");
+        return config.Protocol >= 1 ? config : throw new InvalidDataException($"{ConfigPath} has protocol {config.Protocol}; this relay speaks 1.");
+    }
+
+    /// <summary>The new content is whole or not there at all, whatever happens meanwhile.</summary>
+    internal static void WriteDurably(string path, ReadOnlySpan<byte> content)
+    {
+        var draft = path + ".tmp";
+        using (var file = Create(draft))
+        {
+            RandomAccess.Write(file, content, 0);
+            RandomAccess.FlushToDisk(file);
+        }
+
+        File.Move(draft, path, overwrite: true);
+        SyncFolder(Path.GetDirectoryName(path)!);
+    }
+
+    internal static Microsoft.Win32.SafeHandles.SafeFileHandle Create(string path) =>
+        File.OpenHandle(path, FileMode.Create, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
+
+    /// <summary>A file's name is durable only when its folder is synced too.</summary>
+    internal static void SyncFolder(string path)
+    {
+        var descriptor = Native.Open(path, Native.OpenReadOnly | Native.OpenCloseOnExec, 0);
+        if (descriptor < 0)
+        {
+            throw new IOException($"Cannot open folder {path}.");
+        }
+
+        var failed = Native.Sync(descriptor) != 0;
+        _ = Native.Close(descriptor);
+        if (failed)
+        {
+            throw new IOException($"Cannot sync folder {path}.");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using Microsoft.Win32.SafeHandles;
+
+namespace GpuTasks.Relay;
+
+/// <summary>A whole answer of the function.</summary>
+internal sealed record FunctionAnswer
+{
+    internal required int Status { get; init; }
+
+    internal string FcStatus { get; init; } = "";
+
+    internal string ContentType { get; init; } = "";
+
+    internal long Bytes { get; init; }
+
+    internal bool Truncated { get; init; }
+
+    /// <summary>Whether the end of the body was told by the end of the connection alone.</summary>
+    internal bool EndedByClose { get; init; }
+
+    internal bool IsSuccess => Status is >= 200 and < 300;
+}
+
+/// <summary>A request to the function's web server.</summary>
+internal sealed record FunctionRequest(string Method, string Path)
+{
+    internal IReadOnlyDictionary<string, string> Headers { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>File with the body, or null for none.</summary>
+    internal string? BodyPath { get; init; }
+
+    /// <summary>File for the answer's body, or null to drop it.</summary>
+    internal string? AnswerPath { get; init; }
+
+    /// <summary>Most bytes of the answer's body that are kept.</summary>
+    internal long MaxAnswerBytes { get; init; }
+}
+
+/// <summary>
+/// Speaks HTTP/1.1 with the function's web server on loopback. Every request has a connection of its own: a kept one could be
+/// closed by the server just when a run is sent on it, and a run must not be sent twice.
+/// </summary>
+internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, string> headers)
+{
+    private static readonly string[] OwnHeaders = ["host", "connection", "content-length", "transfer-encoding", "expect", "upgrade"];
+
+    /// <summary>Whether something accepts connections.</summary>
+    internal async Task<bool> ListensAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            using var socket = await ConnectAsync(cancellationToken);
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Sends the request and reads the whole answer. Whatever keeps the answer from being whole throws an <see cref="IOException"/> or <see cref="SocketException"/>.</summary>
+    internal async Task<FunctionAnswer> SendAsync(FunctionRequest request, CancellationToken cancellationToken)
+    {
+        var socket = await ConnectAsync(cancellationToken);
+        var sendingEnds = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        // A server may answer before it has read everything, and even close its end: the answer counts, not our sending.
+        var sending = SendRequestAsync(socket, request, sendingEnds.Token);
+        try
+        {
+            return await ReadAnswerAsync(socket, request, cancellationToken);
+        }
+        finally
+        {
+            await sendingEnds.CancelAsync();
+            await sending.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            sendingEnds.Dispose();
+            socket.Dispose();
+        }
+    }
+
+    private async Task<Socket> ConnectAsync(CancellationToken cancellationToken)
+    {
+        var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        try
+        {
+            await socket.ConnectAsync(new IPEndPoint(IPAddress.Loopback, port), cancellationToken);
+            return socket;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    private async Task SendRequestAsync(Socket socket, FunctionRequest request, CancellationToken cancellationToken)
+    {
+        var length = request.BodyPath is { } path ? new FileInfo(path).Length : 0;
+        var all = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
+        foreach (var (name, value) in headers.Concat(request.Headers))
+        {
+            if (HttpWriter.IsSafeHeader(name, value) && !OwnHeaders.Contains(name, StringComparer.OrdinalIgnoreCase))
+            {
+                all[name] = value;
+            }
+        }
+
+        all["Host"] = string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{port}");
+        if (request.BodyPath is not null || request.Method is "POST" or "PUT")
+        {
+            all["Content-Length"] = length.ToString(CultureInfo.InvariantCulture);
+        }
+
+        await HttpWriter.WriteHeadAsync(socket, $"{request.Method} {request.Path} HTTP/1.1", all, cancellationToken);
+        if (length > 0)
+        {
+            await HttpWriter.WriteFileAsync(socket, request.BodyPath!, length, cancellationToken);
+        }
+    }
+
+    private static async Task<FunctionAnswer> ReadAnswerAsync(Socket socket, FunctionRequest request, CancellationToken cancellationToken)
+    {
+        var reader = new HttpReader(socket);
+        HttpHead head;
+        int status;
+        do
+        {
+            head = await reader.ReadHeadAsync(cancellationToken) ?? throw new HttpWireException("The connection was closed without an answer.");
+            status = StatusOf(head.FirstLine);
+        }
+        while (status is >= 100 and < 200);
+
+        if (status is 204 or 304 || request.Method == "HEAD")
+        {
+            reader.ExpectNoBody();
+        }
+        else
+        {
+            reader.ExpectBody(head, untilClose: true);
+        }
+
+        using var file = request.AnswerPath is { } path ? Box.Create(path) : null;
+        var (kept, truncated) = await ReadBodyAsync(reader, file, request.MaxAnswerBytes, cancellationToken);
+        if (file is not null)
+        {
+            RandomAccess.FlushToDisk(file);
+        }
+
+        return new FunctionAnswer
+        {
+            Status = status,
+            FcStatus = Cut(head["x-fc-status"], 100),
+            ContentType = Cut(head["content-type"], 1000),
+            Bytes = kept,
+            Truncated = truncated,
+            EndedByClose = reader.EndsByClose,
+        };
+    }
+
+    /// <summary>Keeps what fits and reads the rest away, so that the function's own sending succeeds.</summary>
+    private static async Task<(long Kept, bool Truncated)> ReadBodyAsync(
+        HttpReader reader, SafeFileHandle? file, long limit, CancellationToken cancellationToken)
+    {
+        var buffer = new byte[64 * 1024];
+        long kept = 0;
+        var truncated = false;
+        while (await reader.ReadBodyAsync(buffer, cancellationToken) is var count && count > 0)
+        {
+            var fits = (int)Math.Min(count, limit - kept);
+            if (file is not null && fits > 0)
+            {
+                RandomAccess.Write(file, buffer.AsSpan(0, fits), kept);
+            }
+
+            kept += fits;
+            truncated |= fits < count;
+        }
+
+        return (kept, truncated);
+    }
+
+    private static int StatusOf(string line)
+    {
+        var parts = line.Split(' ', 3);
+        return parts.Length >= 2 && parts[0].StartsWith("HTTP/1.", StringComparison.Ordinal)
+            && int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var status) && status is >= 100 and <= 999
+            ? status
+            : throw new HttpWireException("The answer does not begin with an HTTP/1.1 status line.");
+    }
+
+    private static string Cut(string text, int length) => text.Length <= length ? text : text[..length];
+}

@@ -1,0 +1,102 @@
+using System.Text.Json;
+
+namespace GpuTasks.Relay;
+
+/// <summary>The runs on disk. A run exists there from <c>order.json</c> on; its last act is <c>state.json</c>.</summary>
+internal sealed class RunFiles
+{
+    private readonly Box box;
+
+    internal RunFiles(Box box)
+    {
+        this.box = box;
+        Directory.CreateDirectory(box.RunsPath);
+    }
+
+    internal string RequestPath(string runId) => Path.Combine(box.RunPath(runId), "request");
+
+    internal string ResponsePath(string runId) => Path.Combine(box.RunPath(runId), "response");
+
+    private string OrderPath(string runId) => Path.Combine(box.RunPath(runId), "order.json");
+
+    private string StatePath(string runId) => Path.Combine(box.RunPath(runId), "state.json");
+
+    /// <summary>1 to 200 of letters, digits, <c>_</c>, <c>-</c>, <c>.</c>, not starting with <c>.</c>: always a plain file name.</summary>
+    internal static bool IsValidId(string id) =>
+        id.Length is >= 1 and <= 200 && id[0] != '.' && id.All(c => char.IsAsciiLetterOrDigit(c) || c is '_' or '-' or '.');
+
+    /// <summary>Makes the run durable: first what it needs, then the file that makes it exist.</summary>
+    internal async Task CreateAsync(string runId, RunOrder order, Func<string, Task> saveBody)
+    {
+        Delete(runId);
+        Directory.CreateDirectory(box.RunPath(runId));
+        await saveBody(RequestPath(runId));
+        Box.WriteDurably(OrderPath(runId), JsonSerializer.SerializeToUtf8Bytes(order, Json.Default.RunOrder));
+        Box.SyncFolder(box.RunsPath);
+    }
+
+    internal void SaveEnd(RunDocument run)
+    {
+        if (run.Outcome != Outcomes.Answered)
+        {
+            File.Delete(ResponsePath(run.RunId));
+        }
+
+        Box.WriteDurably(StatePath(run.RunId), JsonSerializer.SerializeToUtf8Bytes(run, Json.Default.RunDocument));
+    }
+
+    /// <summary>Forgets a run. The order goes first, for without it the rest is only waste.</summary>
+    internal void Delete(string runId)
+    {
+        if (Directory.Exists(box.RunPath(runId)))
+        {
+            File.Delete(OrderPath(runId));
+            Directory.Delete(box.RunPath(runId), recursive: true);
+        }
+    }
+
+    /// <summary>
+    /// What an earlier relay in the same box left. A run without an end was under way when that relay died; nobody knows how far
+    /// it came, so it is over and is not started again.
+    /// </summary>
+    internal IEnumerable<(RunOrder Order, RunDocument Document)> Load()
+    {
+        foreach (var folder in Directory.GetDirectories(box.RunsPath))
+        {
+            var runId = Path.GetFileName(folder);
+            if (Read(OrderPath(runId), Json.Default.RunOrder) is not { } order)
+            {
+                Directory.Delete(folder, recursive: true);
+                continue;
+            }
+
+            if (Read(StatePath(runId), Json.Default.RunDocument) is not { State: RunStates.Ended } document)
+            {
+                document = new RunDocument
+                {
+                    RunId = runId,
+                    State = RunStates.Ended,
+                    Context = order.Context,
+                    Outcome = Outcomes.Crashed,
+                    Message = "The instance was started anew while the run was under way.",
+                };
+                SaveEnd(document);
+            }
+
+            yield return (order, document);
+        }
+    }
+
+    private static T? Read<T>(string path, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type)
+        where T : class
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(File.ReadAllBytes(path), type);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
+        {
+            return null;
+        }
+    }
+}
