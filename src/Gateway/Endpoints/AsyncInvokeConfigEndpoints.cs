@@ -1,0 +1,79 @@
+using GpuTasks.Functions;
+using GpuTasks.Gateway.Http;
+using GpuTasks.Gateway.Validation;
+
+namespace GpuTasks.Gateway.Endpoints;
+
+/// <summary>PutAsyncInvokeConfig, GetAsyncInvokeConfig, DeleteAsyncInvokeConfig, ListAsyncInvokeConfigs.</summary>
+internal static class AsyncInvokeConfigEndpoints
+{
+    private const int DefaultPage = 100;
+
+    public static void Map(IEndpointRouteBuilder api)
+    {
+        api.MapApi("PUT", "/functions/{function}/async-invoke-config", PutAsync);
+        api.MapApi("GET", "/functions/{function}/async-invoke-config", GetAsync);
+        api.MapApi("DELETE", "/functions/{function}/async-invoke-config", DeleteAsync);
+        api.MapApi("GET", "/async-invoke-configs", ListAsync);
+    }
+
+    private static async Task PutAsync(ApiCall call)
+    {
+        using var body = call.JsonBody();
+        AsyncInvokeConfig? put = null;
+        var qualifier = Names.Latest;
+        var function = await FunctionEndpoints.ChangeAsync(call, call.Function, (grain, now) =>
+        {
+            qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
+            put = AsyncConfigInput.Merge(body.RootElement, now.AsyncConfigs.GetValueOrDefault(qualifier));
+            return grain.SetAsyncConfig(qualifier, put, now.Revision, CancellationToken.None);
+        });
+
+        // Somebody may have removed it since; what was put is still the truth of this call.
+        await AnswerAsync(call, function, function.AsyncConfigs.GetValueOrDefault(qualifier) ?? put!);
+    }
+
+    private static async Task GetAsync(ApiCall call)
+    {
+        var function = await call.NeedFunctionAsync(call.Function);
+        var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
+        await AnswerAsync(call, function, function.AsyncConfigs.GetValueOrDefault(qualifier) ?? throw ApiErrors.AsyncConfigNotExists(function.Spec.Name));
+    }
+
+    private static async Task DeleteAsync(ApiCall call)
+    {
+        var name = call.Function;
+        await FunctionEndpoints.ChangeAsync(call, name, (grain, now) =>
+        {
+            var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
+            return now.AsyncConfigs.ContainsKey(qualifier)
+                ? grain.SetAsyncConfig(qualifier, null, now.Revision, CancellationToken.None)
+                : throw ApiErrors.AsyncConfigNotExists(name);
+        });
+        await call.NoContentAsync();
+    }
+
+    private static async Task ListAsync(ApiCall call)
+    {
+        var name = call.Query.Text("functionName", 128);
+        var (functions, nextToken) = await FunctionPages.ReadAsync(
+            call, name ?? "", call.Query.PageAfter(), call.Query.Limit(DefaultPage),
+            function => function.AsyncConfigs.ContainsKey(Names.Latest) && (name is null || function.Spec.Name == name));
+        await call.JsonAsync(json =>
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("configs");
+            foreach (var function in functions)
+            {
+                FunctionJson.WriteAsyncConfig(json, function, function.AsyncConfigs[Names.Latest], call.Options);
+            }
+
+            json.WriteEndArray();
+            FunctionPages.WriteNextToken(json, nextToken);
+            json.WriteEndObject();
+        });
+    }
+
+    private static Task AnswerAsync(ApiCall call, FunctionSnapshot function, AsyncInvokeConfig config) =>
+        call.JsonAsync(json => FunctionJson.WriteAsyncConfig(json, function, config, call.Options));
+}

@@ -1,0 +1,230 @@
+using System.Text.Json;
+using GpuTasks.Functions;
+using GpuTasks.Gateway.Http;
+using GpuTasks.Gateway.Validation;
+
+namespace GpuTasks.Gateway.Endpoints;
+
+/// <summary>CreateFunction, GetFunction, UpdateFunction, DeleteFunction, ListFunctions.</summary>
+internal static class FunctionEndpoints
+{
+    private const int DefaultPage = 100;
+
+    /// <summary>Times that a change is decided anew because others changed the function meanwhile.</summary>
+    private const int MaxConflicts = 8;
+
+    public static void Map(IEndpointRouteBuilder api)
+    {
+        api.MapApi("POST", "/functions", CreateAsync);
+        api.MapApi("GET", "/functions", ListAsync);
+        api.MapApi("GET", "/functions/{function}", GetAsync);
+        api.MapApi("PUT", "/functions/{function}", UpdateAsync);
+        api.MapApi("DELETE", "/functions/{function}", DeleteAsync);
+    }
+
+    /// <summary>Reads, decides and writes, again if others wrote in between.</summary>
+    /// <param name="call">The request.</param>
+    /// <param name="name">Function.</param>
+    /// <param name="change">Decides on what was read and writes it.</param>
+    /// <returns>The function as it is afterwards.</returns>
+    public static async Task<FunctionSnapshot> ChangeAsync(
+        ApiCall call, string name, Func<IFunctionGrain, FunctionSnapshot, Task<FunctionChange>> change)
+    {
+        var grain = call.FunctionGrain(name);
+        for (var round = 0; round < MaxConflicts; round++)
+        {
+            var now = await grain.Get(call.Aborted) ?? throw ApiErrors.FunctionNotFound(name);
+            switch (await change(grain, now))
+            {
+                case FunctionChange.Done:
+                    return await call.NeedFunctionAsync(name);
+                case FunctionChange.NotFound:
+                    throw ApiErrors.FunctionNotFound(name);
+            }
+        }
+
+        throw ApiErrors.ConcurrentUpdate(name);
+    }
+
+    private static async Task CreateAsync(ApiCall call)
+    {
+        using var body = call.JsonBody();
+        var spec = FunctionInput.Create(body.RootElement);
+        if (await call.FunctionGrain(spec.Name).Create(spec, CancellationToken.None) == FunctionChange.AlreadyExists)
+        {
+            throw ApiErrors.FunctionAlreadyExists(spec.Name);
+        }
+
+        await AnswerAsync(call, await call.NeedFunctionAsync(spec.Name));
+    }
+
+    private static async Task GetAsync(ApiCall call)
+    {
+        var function = await call.NeedFunctionAsync(call.Function);
+        Names.CheckQualifier(call.Query.Text("qualifier"));
+        await AnswerAsync(call, function);
+    }
+
+    private static async Task UpdateAsync(ApiCall call)
+    {
+        using var body = call.JsonBody();
+        await AnswerAsync(call, await ChangeAsync(call, call.Function, (grain, now) =>
+            grain.Update(FunctionInput.Update(body.RootElement, now.Spec), now.Revision, CancellationToken.None)));
+    }
+
+    private static async Task DeleteAsync(ApiCall call)
+    {
+        var name = call.Function;
+        if (await call.FunctionGrain(name).Delete(CancellationToken.None) == FunctionChange.NotFound)
+        {
+            throw ApiErrors.FunctionNotFound(name);
+        }
+
+        await call.NoContentAsync();
+    }
+
+    private static async Task ListAsync(ApiCall call)
+    {
+        var filter = FunctionFilter.Read(call.Query);
+        var (functions, nextToken) = await FunctionPages.ReadAsync(
+            call, call.Query.Text("prefix", 128) ?? "", call.Query.PageAfter(), call.Query.Limit(DefaultPage), filter.Fits);
+        await call.JsonAsync(json =>
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("functions");
+            foreach (var function in functions)
+            {
+                FunctionJson.WriteFunction(json, function, call.Options);
+            }
+
+            json.WriteEndArray();
+            FunctionPages.WriteNextToken(json, nextToken);
+            json.WriteEndObject();
+        });
+    }
+
+    private static Task AnswerAsync(ApiCall call, FunctionSnapshot function) =>
+        call.JsonAsync(json => FunctionJson.WriteFunction(json, function, call.Options));
+}
+
+/// <summary>Filters of ListFunctions beside the prefix.</summary>
+internal sealed record FunctionFilter
+{
+    public string? Name { get; init; }
+
+    public string? Description { get; init; }
+
+    public string? Runtime { get; init; }
+
+    public string? GpuType { get; init; }
+
+    public string? ResourceGroup { get; init; }
+
+    public string? Version { get; init; }
+
+    public IReadOnlyList<KeyValuePair<string, string?>> Tags { get; init; } = [];
+
+    public static FunctionFilter Read(QueryFields query)
+    {
+        var version = query.Text("fcVersion");
+        return version is null or "v2" or "v3"
+            ? new FunctionFilter
+            {
+                Name = query.Text("functionName"),
+                Description = query.Text("description"),
+                Runtime = query.Text("runtime"),
+                GpuType = query.Text("gpuType"),
+                ResourceGroup = query.Text("resourceGroupId"),
+                Version = version,
+                Tags = ReadTags(query.Text("tags", 4096)),
+            }
+            : throw ApiErrors.InvalidArgument($"fcVersion: must be v2 or v3, was '{Names.Shown(version)}'.");
+    }
+
+    public bool Fits(FunctionSnapshot function) =>
+        (Name is null || function.Spec.Name == Name)
+        && (Description is null || function.Spec.Description.Contains(Description, StringComparison.OrdinalIgnoreCase))
+        && (Runtime is null || function.Spec.Runtime == Runtime)
+        && (GpuType is null || function.Spec.Gpu?.Type == GpuType)
+        && (ResourceGroup is null || function.Spec.StoredFields.GetValueOrDefault("resourceGroupId") is { } text && JsonSerializer.Deserialize<string>(text) == ResourceGroup)
+        && Version is null or "v3"
+        && Tags.All(tag => function.Spec.Tags.TryGetValue(tag.Key, out var value) && (tag.Value is null || tag.Value == value));
+
+    private static List<KeyValuePair<string, string?>> ReadTags(string? text)
+    {
+        if (text is null)
+        {
+            return [];
+        }
+
+        // Read through the same reader as bodies, so that nothing in it can surprise.
+        using var document = JsonBody.Parse(System.Text.Encoding.UTF8.GetBytes($"{{\"tags\":{text}}}"));
+        var faults = new Faults();
+        var tags = new List<KeyValuePair<string, string?>>();
+        foreach (var tag in new JsonFields(document.RootElement, faults).Objects("tags", 20) ?? [])
+        {
+            if ((tag.Text("Key", 128) ?? tag.Text("key", 128)) is { } key)
+            {
+                tags.Add(new(key, tag.Text("Value") ?? tag.Text("value")));
+            }
+            else
+            {
+                faults.Add(tag.PathOf("Key"), "is required");
+            }
+        }
+
+        faults.Throw();
+        return tags;
+    }
+}
+
+/// <summary>Pages over an account's functions with a filter that the index does not know.</summary>
+internal static class FunctionPages
+{
+    private const int ScanPage = 100;
+
+    /// <summary>Functions looked at for one page; then it ends early, with a token to go on.</summary>
+    private const int MostScanned = 2_000;
+
+    public static async Task<(IReadOnlyList<FunctionSnapshot> Functions, string? NextToken)> ReadAsync(
+        ApiCall call, string prefix, string? after, int limit, Func<FunctionSnapshot, bool> fits)
+    {
+        var query = call.Grains.GetGrain<IFunctionQueryGrain>(call.Account);
+        var found = new List<FunctionSnapshot>();
+        for (var scanned = 0; scanned < MostScanned; scanned += ScanPage)
+        {
+            var page = await query.List(prefix, after, ScanPage, call.Aborted);
+            foreach (var function in page.Functions)
+            {
+                if (!fits(function))
+                {
+                    continue;
+                }
+
+                if (found.Count == limit)
+                {
+                    return (found, found[^1].Spec.Name);
+                }
+
+                found.Add(function);
+            }
+
+            if (page.NextToken is null)
+            {
+                return (found, null);
+            }
+
+            after = page.NextToken;
+        }
+
+        return (found, after);
+    }
+
+    public static void WriteNextToken(Utf8JsonWriter json, string? name)
+    {
+        if (name is not null)
+        {
+            json.WriteString("nextToken", PageToken.Make(name));
+        }
+    }
+}

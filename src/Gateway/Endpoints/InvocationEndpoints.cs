@@ -1,0 +1,85 @@
+using GpuTasks.Functions;
+using GpuTasks.Gateway.Http;
+using GpuTasks.Gateway.Validation;
+using GpuTasks.Tasks;
+
+namespace GpuTasks.Gateway.Endpoints;
+
+/// <summary>InvokeFunction, asynchronous and synchronous (contract 1.4).</summary>
+internal static class InvocationEndpoints
+{
+    public const string TypeHeader = "x-fc-invocation-type";
+    public const string TaskIdHeader = "x-fc-async-task-id";
+    public const string LogTypeHeader = "x-fc-log-type";
+
+    public static void Map(IEndpointRouteBuilder api) => api.MapApi("POST", "/functions/{function}/invocations", InvokeAsync, limit: BodyLimit);
+
+    private static int BodyLimit(HttpContext http, GatewayOptions options) =>
+        IsAsync(http.Request) ? options.MaxAsyncPayloadBytes : options.MaxSyncPayloadBytes;
+
+    private static Task InvokeAsync(ApiCall call) => IsAsync(call.Http.Request) ? SubmitAsync(call) : CallAsync(call);
+
+    private static async Task SubmitAsync(ApiCall call)
+    {
+        var name = call.Function;
+        var given = call.Http.Request.Headers[TaskIdHeader].ToString();
+        if (given.Length > 0)
+        {
+            Names.CheckTaskId(TaskIdHeader, given);
+        }
+
+        var function = await call.NeedFunctionAsync(name);
+        var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
+        var config = function.AsyncConfigs.GetValueOrDefault(qualifier) ?? new AsyncInvokeConfig();
+        if (given.Length > 0 && !config.TaskMode)
+        {
+            throw ApiErrors.InvalidArgument(
+                $"{TaskIdHeader}: needs task mode, which is off for function '{name}'; put its async invoke config with asyncTask true, or leave the id out.");
+        }
+
+        var taskId = given.Length > 0 ? given : call.RequestId;
+        var submission = new TaskSubmission
+        {
+            RequestId = call.RequestId,
+            Qualifier = qualifier,
+            Payload = call.Body,
+            Recorded = config.TaskMode,
+            MaxRetryAttempts = config.MaxRetryAttempts,
+            MaxEventAge = TimeSpan.FromSeconds(config.MaxEventAgeSeconds),
+            OnSuccess = config.OnSuccess,
+            OnFailure = config.OnFailure,
+        };
+
+        // Not given up when the caller goes away: whether it was accepted must not depend on that.
+        var task = call.Grains.GetGrain<ITaskGrain>(new TaskKey(call.Account, name, taskId).ToString());
+        if (await task.Submit(submission, CancellationToken.None) == SubmitOutcome.AlreadyExists)
+        {
+            throw ApiErrors.TaskAlreadyExists(taskId);
+        }
+
+        call.Http.Response.Headers["X-Fc-Async-Task-Id"] = taskId;
+        call.Http.Response.StatusCode = StatusCodes.Status202Accepted;
+    }
+
+    private static async Task CallAsync(ApiCall call)
+    {
+        var logType = call.Http.Request.Headers[LogTypeHeader].ToString();
+        var tail = logType.Equals("Tail", StringComparison.OrdinalIgnoreCase);
+        if (!tail && logType.Length > 0 && !logType.Equals("None", StringComparison.OrdinalIgnoreCase))
+        {
+            throw ApiErrors.InvalidArgument($"{LogTypeHeader}: must be None or Tail, was '{Names.Shown(logType)}'.");
+        }
+
+        var function = await call.NeedFunctionAsync(call.Function);
+        var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
+        await SyncAnswer.WriteAsync(call, function, qualifier, tail, await new SyncCall(call, function, qualifier).RunAsync());
+    }
+
+    private static bool IsAsync(HttpRequest request)
+    {
+        var type = request.Headers[TypeHeader].ToString();
+        return type.Equals("Async", StringComparison.OrdinalIgnoreCase) ? true
+            : type.Length == 0 || type.Equals("Sync", StringComparison.OrdinalIgnoreCase) ? false
+            : throw ApiErrors.InvalidArgument($"{TypeHeader}: must be Sync or Async, was '{Names.Shown(type)}'.");
+    }
+}

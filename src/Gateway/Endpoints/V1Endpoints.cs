@@ -1,0 +1,258 @@
+using System.Globalization;
+using System.Text.Json;
+using GpuTasks.Dispatch;
+using GpuTasks.Gateway.Http;
+using GpuTasks.Nodes;
+using GpuTasks.Quota;
+using GpuTasks.Tasks;
+
+namespace GpuTasks.Gateway.Endpoints;
+
+/// <summary>What the contract does not have: full task records, logs, counts, state of queues, quota, nodes.</summary>
+internal static class V1Endpoints
+{
+    private const int DefaultLogBytes = 65_536;
+    private const int MaxLogBytes = 1_048_576;
+
+    /// <summary>Nodes asked for the log of an attempt that did not run where the latest one did.</summary>
+    private const int MaxNodesAsked = 64;
+
+    public static void Map(IEndpointRouteBuilder v1)
+    {
+        v1.MapApi("GET", "/functions/{function}/tasks/{taskId}", GetTaskAsync);
+        v1.MapApi("GET", "/functions/{function}/tasks/{taskId}/logs", GetLogAsync);
+        v1.MapApi("GET", "/functions/{function}/counts", GetCountsAsync);
+        v1.MapApi("GET", "/functions/{function}/status", GetStatusAsync);
+        v1.MapApi("GET", "/quota", GetQuotaAsync, Access.AccountOrOperator);
+        v1.MapApi("GET", "/nodes", GetNodesAsync, Access.Operator);
+    }
+
+    private static async Task GetTaskAsync(ApiCall call)
+    {
+        var task = await AsyncTaskEndpoints.NeedTaskAsync(call, includeData: true);
+        await call.JsonAsync(json => TaskJson.WriteFull(json, task));
+    }
+
+    private static async Task GetLogAsync(ApiCall call)
+    {
+        var cursor = call.Query.Integer("cursor", 0, long.MaxValue) ?? 0;
+        var limit = (int)(call.Query.Integer("limit", 1, MaxLogBytes) ?? DefaultLogBytes);
+        var asked = call.Query.Integer("attempt", 1, int.MaxValue);
+        var task = await AsyncTaskEndpoints.NeedTaskAsync(call, includeData: false);
+        if (asked > task.Attempt)
+        {
+            throw ApiErrors.InvalidArgument($"attempt: must be at most {task.Attempt}, the latest one, was {asked}.");
+        }
+
+        // Nothing was printed before the first attempt, and nothing will be if there never is one.
+        var attempt = (int)(asked ?? task.Attempt);
+        var chunk = attempt == 0
+            ? new LogChunk([], 0, 0, task.Status.IsFinal())
+            : await ReadLogAsync(call, task, attempt, cursor, limit) ?? throw ApiErrors.LogNotFound(task.Key.TaskId, attempt);
+        var response = call.Http.Response;
+        response.Headers["X-Attempt"] = attempt.ToString(CultureInfo.InvariantCulture);
+        response.Headers["X-Next-Cursor"] = chunk.NextCursor.ToString(CultureInfo.InvariantCulture);
+        response.Headers["X-Dropped-Bytes"] = chunk.DroppedBytes.ToString(CultureInfo.InvariantCulture);
+        response.Headers["X-Complete"] = chunk.Complete ? "true" : "false";
+        response.ContentType = "application/octet-stream";
+        response.ContentLength = chunk.Data.Length;
+        await response.Body.WriteAsync(chunk.Data, call.Aborted);
+    }
+
+    /// <summary>A log lies where its attempt ran; a task only remembers where its latest one did.</summary>
+    private static async Task<LogChunk?> ReadLogAsync(ApiCall call, TaskSnapshot task, int attempt, long cursor, int limit)
+    {
+        if (task.Node.Length > 0 && await Ask(task.Node) is { } chunk)
+        {
+            return chunk;
+        }
+
+        if (attempt == task.Attempt)
+        {
+            return null;
+        }
+
+        var nodes = await Region(call).GetNodes(call.Aborted);
+        foreach (var node in nodes.Where(node => node.Reachable && node.Report.Node != task.Node).Take(MaxNodesAsked))
+        {
+            try
+            {
+                if (await Ask(node.Report.Node) is { } found)
+                {
+                    return found;
+                }
+            }
+            catch (NodeUnavailableException)
+            {
+                // Another one may have it.
+            }
+        }
+
+        return null;
+
+        Task<LogChunk?> Ask(string node) => call.Grains.GetGrain<INodeGrain>(node).ReadLog(task.Key, attempt, cursor, limit, call.Aborted);
+    }
+
+    private static async Task GetCountsAsync(ApiCall call)
+    {
+        var name = call.Function;
+        var counts = (await call.Grains.GetGrain<ITaskQueryGrain>(call.Account).Count(name, call.Aborted)).ByStatus;
+        if (counts.Values.Sum() == 0)
+        {
+            await call.NeedFunctionAsync(name);
+        }
+
+        await call.JsonAsync(json =>
+        {
+            json.WriteStartObject();
+            json.WriteNumber("waiting", Sum(status => !status.IsFinal() && !status.HoldsSlot()));
+            json.WriteNumber("running", Sum(status => status.HoldsSlot()));
+            json.WriteNumber("done", Sum(status => status.IsFinal()));
+            json.WriteStartObject("byStatus");
+            foreach (var status in Enum.GetValues<GpuTaskStatus>().Where(status => status is not (GpuTaskStatus.None or GpuTaskStatus.Dequeued)))
+            {
+                json.WriteNumber(status.ToString(), counts.GetValueOrDefault(status));
+            }
+
+            json.WriteEndObject();
+            json.WriteEndObject();
+        });
+
+        long Sum(Func<GpuTaskStatus, bool> which) => counts.Where(count => which(count.Key)).Sum(count => count.Value);
+    }
+
+    private static async Task GetStatusAsync(ApiCall call)
+    {
+        var function = await call.NeedFunctionAsync(call.Function);
+        var status = await call.Grains.GetGrain<IDispatcherGrain>($"{call.Account}/{function.Spec.Name}").GetStatus(call.Aborted);
+        await call.JsonAsync(json =>
+        {
+            json.WriteStartObject();
+            json.WriteString("function", function.Spec.Name);
+            json.WriteNumber("windowLength", status.WindowLength);
+            json.WriteString("waitReason", status.WaitReason);
+            WriteFailure(json, "lastFailure", status.LastFailure);
+            json.WriteStartArray("instances");
+            foreach (var instance in status.Instances)
+            {
+                json.WriteStartObject();
+                json.WriteString("instanceId", instance.InstanceId);
+                json.WriteString("node", instance.Node);
+                json.WriteString("state", instance.State.ToString());
+                json.WriteNumber("revision", instance.Revision);
+                json.WriteNumber("runs", instance.Runs.Count);
+                TaskJson.WriteTime(json, "createdAt", instance.CreatedAt);
+                WriteFailure(json, "failure", instance.Failure);
+                json.WriteEndObject();
+            }
+
+            json.WriteEndArray();
+            json.WriteEndObject();
+        });
+    }
+
+    private static async Task GetQuotaAsync(ApiCall call)
+    {
+        var account = call.IsOperator
+            ? call.Query.Text("account", 64) ?? throw ApiErrors.InvalidArgument("account: is required with the operator key.")
+            : call.Account;
+        var quota = await Region(call).GetQuota(account, call.Aborted);
+        await call.JsonAsync(json =>
+        {
+            json.WriteStartObject();
+            json.WriteString("account", quota.Account);
+            json.WriteString("region", call.Options.Region);
+            json.WriteNumber("limitMilliCards", quota.LimitMilliCards);
+            json.WriteNumber("heldMilliCards", quota.HeldMilliCards);
+            json.WriteNumber("instances", quota.Instances);
+            json.WriteEndObject();
+        });
+    }
+
+    private static async Task GetNodesAsync(ApiCall call)
+    {
+        var nodes = await Region(call).GetNodes(call.Aborted);
+        await call.JsonAsync(json =>
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("nodes");
+            foreach (var node in nodes)
+            {
+                WriteNode(json, node);
+            }
+
+            json.WriteEndArray();
+            json.WriteEndObject();
+        });
+    }
+
+    private static void WriteNode(Utf8JsonWriter json, NodeStatus node)
+    {
+        json.WriteStartObject();
+        json.WriteString("node", node.Report.Node);
+        json.WriteBoolean("reachable", node.Reachable);
+        TaskJson.WriteTime(json, "lastSeenAt", node.LastSeenAt);
+        json.WriteBoolean("adopted", node.Report.Adopted);
+        json.WriteString("bootId", node.Report.BootId);
+        json.WriteNumber("cpuMilli", node.Report.CpuMilli);
+        json.WriteNumber("memoryMiB", node.Report.MemoryMiB);
+        json.WriteNumber("diskMiB", node.Report.DiskMiB);
+        json.WriteStartArray("cards");
+        foreach (var card in node.Report.Cards)
+        {
+            json.WriteStartObject();
+            json.WriteString("uuid", card.Uuid);
+            json.WriteString("type", card.Type);
+            json.WriteString("name", card.Name);
+            json.WriteNumber("memoryMiB", card.MemoryMiB);
+            json.WriteNumber("leasedMiB", node.Leases.SelectMany(lease => lease.Cards).Where(share => share.Uuid == card.Uuid).Sum(share => share.MemoryMiB));
+            json.WriteBoolean("simulated", card.Simulated);
+            json.WriteString("state", card.State.ToString());
+            json.WriteString("detail", card.Detail);
+            json.WriteNumber("epoch", node.CardEpochs.GetValueOrDefault(card.Uuid));
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("leases");
+        foreach (var lease in node.Leases)
+        {
+            json.WriteStartObject();
+            json.WriteString("instanceId", lease.InstanceId);
+            json.WriteString("account", lease.Account);
+            json.WriteString("function", lease.Function);
+            json.WriteNumber("milliCards", lease.MilliCards);
+            json.WriteNumber("cpuMilli", lease.CpuMilli);
+            json.WriteNumber("memoryMiB", lease.MemoryMiB);
+            json.WriteNumber("diskMiB", lease.DiskMiB);
+            TaskJson.WriteTime(json, "grantedAt", lease.GrantedAt);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("instances");
+        foreach (var instance in node.Report.Instances)
+        {
+            json.WriteStringValue(instance);
+        }
+
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private static void WriteFailure(Utf8JsonWriter json, string name, LaunchFailure? failure)
+    {
+        if (failure is null)
+        {
+            json.WriteNull(name);
+            return;
+        }
+
+        json.WriteStartObject(name);
+        json.WriteString("outcome", failure.Outcome.ToString());
+        json.WriteString("message", failure.Message);
+        json.WriteEndObject();
+    }
+
+    private static IRegionQuotaGrain Region(ApiCall call) => call.Grains.GetGrain<IRegionQuotaGrain>(call.Options.Region);
+}

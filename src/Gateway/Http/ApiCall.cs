@@ -1,0 +1,136 @@
+using System.Text.Json;
+using GpuTasks.Functions;
+using GpuTasks.Gateway.Signing;
+using GpuTasks.Gateway.Validation;
+using Microsoft.Extensions.Options;
+
+namespace GpuTasks.Gateway.Http;
+
+/// <summary>Whose keys open a path.</summary>
+internal enum Access
+{
+    /// <summary>Any account's, for what is its own.</summary>
+    Account = 0,
+
+    /// <summary>The operator's.</summary>
+    Operator = 1,
+
+    /// <summary>Both.</summary>
+    AccountOrOperator = 2,
+}
+
+/// <summary>One authenticated request with its body read.</summary>
+internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGrainFactory grains, GatewayOptions options)
+{
+    public HttpContext Http => http;
+
+    public string RequestId { get; } = RequestShell.RequestIdOf(http);
+
+    /// <summary>The caller's account. Every grain key starts with it, so that nobody reaches what is another's.</summary>
+    public string Account => caller.Account ?? throw ApiErrors.AccessDenied("The operator key belongs to no account; use an account's key.");
+
+    public bool IsOperator => caller.IsOperator;
+
+    public byte[] Body => body;
+
+    public IGrainFactory Grains => grains;
+
+    public GatewayOptions Options => options;
+
+    public CancellationToken Aborted => http.RequestAborted;
+
+    public QueryFields Query { get; } = new(http.Request.Query);
+
+    /// <summary>The function that the path names; checked, since it becomes a part of grain keys.</summary>
+    public string Function => Names.CheckFunction("functionName", RouteText("function"));
+
+    /// <summary>The task that the path names; checked, since it becomes a part of grain keys.</summary>
+    public string TaskId => Names.CheckTaskId("taskId", RouteText("taskId"));
+
+    public IFunctionGrain FunctionGrain(string function) => grains.GetGrain<IFunctionGrain>($"{Account}/{function}");
+
+    /// <summary>The function, which must exist in the caller's account.</summary>
+    public async Task<FunctionSnapshot> NeedFunctionAsync(string function) =>
+        await FunctionGrain(function).Get(Aborted) ?? throw ApiErrors.FunctionNotFound(function);
+
+    /// <summary>The body as one JSON object.</summary>
+    public JsonDocument JsonBody() => Validation.JsonBody.Parse(body);
+
+    public Task JsonAsync(Action<Utf8JsonWriter> write, int status = StatusCodes.Status200OK) => JsonAnswer.WriteAsync(http, status, write);
+
+    public Task NoContentAsync()
+    {
+        http.Response.StatusCode = StatusCodes.Status204NoContent;
+        return Task.CompletedTask;
+    }
+
+    private string RouteText(string name) => http.Request.RouteValues[name] as string ?? "";
+}
+
+/// <summary>How a path is hooked up: authenticate, read, check, call, translate.</summary>
+internal static class ApiRoutes
+{
+    /// <summary>Maps one operation.</summary>
+    /// <param name="routes">Where.</param>
+    /// <param name="method">HTTP method.</param>
+    /// <param name="pattern">Path.</param>
+    /// <param name="handle">What it does.</param>
+    /// <param name="access">Whose keys open it.</param>
+    /// <param name="limit">Longest body; the management limit if left out.</param>
+    public static void MapApi(
+        this IEndpointRouteBuilder routes, string method, string pattern, Func<ApiCall, Task> handle,
+        Access access = Access.Account, Func<HttpContext, GatewayOptions, int>? limit = null)
+    {
+        var services = routes.ServiceProvider;
+        var authenticator = services.GetRequiredService<Authenticator>();
+        var budget = services.GetRequiredService<BodyBudget>();
+        var options = services.GetRequiredService<IOptions<GatewayOptions>>().Value;
+        var grains = services.GetRequiredService<IGrainFactory>();
+        routes.MapMethods(pattern, [method], async http =>
+        {
+            var caller = authenticator.Authenticate(http.Request);
+            Permit(caller, access);
+            HeaderLimits.Check(http.Request);
+            using var share = budget.Open();
+            var body = await RequestBody.ReadAsync(http, limit?.Invoke(http, options) ?? options.MaxManagementBodyBytes, caller.BodyHash, share);
+            await handle(new ApiCall(http, caller, body, grains, options));
+        });
+    }
+
+    private static void Permit(Caller caller, Access access)
+    {
+        switch (access)
+        {
+            case Access.Operator when !caller.IsOperator:
+                throw ApiErrors.AccessDenied("This needs the operator key.");
+            case Access.Account when caller.IsOperator:
+                throw ApiErrors.AccessDenied("The operator key belongs to no account; use an account's key.");
+        }
+    }
+}
+
+/// <summary>The contract's limits on what stands before the body (contract 3).</summary>
+internal static class HeaderLimits
+{
+    private const int MaxHeaderBytes = 8_192;
+    private const int MaxTargetBytes = 4_096;
+
+    public static void Check(HttpRequest request)
+    {
+        if (request.Path.Value!.Length + request.QueryString.Value!.Length > MaxTargetBytes)
+        {
+            throw ApiErrors.InvalidArgument($"path and query: must have at most {MaxTargetBytes} bytes together.");
+        }
+
+        var bytes = 0L;
+        foreach (var (name, values) in request.Headers)
+        {
+            bytes += values.Sum(value => name.Length + (value?.Length ?? 0) + 4L);
+        }
+
+        if (bytes > MaxHeaderBytes)
+        {
+            throw ApiErrors.InvalidArgument($"headers: must have at most {MaxHeaderBytes} bytes together, had {bytes}.");
+        }
+    }
+}

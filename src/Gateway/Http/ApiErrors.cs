@@ -1,0 +1,78 @@
+namespace GpuTasks.Gateway.Http;
+
+/// <summary>A request that ends with an error of the contract (section 4).</summary>
+/// <param name="status">HTTP status.</param>
+/// <param name="code">Stable code.</param>
+/// <param name="message">For people; names the field and what is allowed.</param>
+internal sealed class ApiException(int status, string code, string message) : Exception(message)
+{
+    public int Status { get; } = status;
+
+    public string Code { get; } = code;
+
+    /// <summary>Seconds after which a repeat makes sense, or null.</summary>
+    public int? RetryAfterSeconds { get; init; }
+}
+
+/// <summary>Every error that the gateway gives, in one place.</summary>
+internal static class ApiErrors
+{
+    public const string FunctionNotFoundCode = "FunctionNotFound";
+
+    public static ApiException InvalidArgument(string message) => new(400, "InvalidArgument", message);
+
+    public static ApiException MissingRequiredHeader(string name) =>
+        new(400, "MissingRequiredHeader", $"Header '{name}' is required.");
+
+    public static ApiException PathNotSupported(string method, string path) =>
+        new(400, "PathNotSupported", $"{method} {path} is not supported.");
+
+    public static ApiException EntityTooLarge(long limit) =>
+        new(400, "EntityTooLarge", $"The body is longer than the {limit} bytes that this call allows.");
+
+    public static ApiException AccessDenied(string message) => new(403, "AccessDenied", message);
+
+    public static ApiException SignatureNotMatch(string message) => new(403, "SignatureNotMatch", message);
+
+    public static ApiException InvalidAccessKeyId(string message) => new(403, "InvalidAccessKeyID", message);
+
+    public static ApiException FunctionNotFound(string function) =>
+        new(404, FunctionNotFoundCode, $"Function '{function}' does not exist.");
+
+    public static ApiException VersionNotFound(string version) =>
+        new(404, "VersionNotFound", $"Version '{version}' does not exist; only LATEST does, since versions cannot be published yet.");
+
+    public static ApiException AliasNotFound(string alias) =>
+        new(404, "AliasNotFound", $"Alias '{alias}' does not exist; only LATEST does, since aliases cannot be created yet.");
+
+    public static ApiException AsyncConfigNotExists(string function) =>
+        new(404, "AsyncConfigNotExists", $"Function '{function}' has no async invoke config.");
+
+    public static ApiException AsyncTaskNotFound(string taskId) =>
+        new(404, "AsyncTaskNotFound", $"Task '{taskId}' does not exist.");
+
+    public static ApiException LogNotFound(string taskId, int attempt) =>
+        new(404, "LogNotFound", $"No log of task '{taskId}', attempt {attempt} is kept any more.");
+
+    public static ApiException FunctionAlreadyExists(string function) =>
+        new(409, "FunctionAlreadyExists", $"Function '{function}' exists already.");
+
+    public static ApiException TaskAlreadyExists(string taskId) =>
+        new(409, "StatefulAsyncInvocationAlreadyExists", $"Task id '{taskId}' is taken; no second task was made.");
+
+    public static ApiException ConcurrentUpdate(string function) =>
+        new(409, "ConcurrentUpdateError", $"Function '{function}' is being changed by others; read it again and repeat.");
+
+    public static ApiException ResourceExhausted(string message) => new(429, "ResourceExhausted", message) { RetryAfterSeconds = 5 };
+
+    /// <summary>The caller went away; nobody reads this answer, but logs count it.</summary>
+    public static ApiException ClientClosedRequest() => new(499, "ClientClosedRequest", "The caller went away.");
+
+    public static ApiException Internal() => new(500, "InternalServerError", "Something failed inside the platform; its log has the request id.");
+
+    public static ApiException PlatformFault(string what) => new(500, "InternalServerError", $"The platform failed, not the function: {what}");
+
+    /// <summary>Storage, a silo or a node does not answer. What was asked for may or may not have happened.</summary>
+    public static ApiException Unavailable() =>
+        new(503, "ResourceThrottled", "The platform cannot answer just now; repeat the call, with the same task id if there was one.") { RetryAfterSeconds = 2 };
+}

@@ -1,0 +1,128 @@
+using System.Data.Common;
+using GpuTasks.Nodes;
+using Orleans.Serialization;
+
+namespace GpuTasks.Gateway.Http;
+
+/// <summary>
+/// Around every request: gives it an id, and makes sure that whatever goes wrong inside is answered as JSON of the
+/// contract, since clients lose status and code of any other error.
+/// </summary>
+internal sealed partial class RequestShell(RequestDelegate next, ILogger<RequestShell> logger)
+{
+    public const string RequestIdHeader = "X-Fc-Request-Id";
+
+    /// <summary>Id of the request, as answered in <c>X-Fc-Request-Id</c>.</summary>
+    public static string RequestIdOf(HttpContext http) => (string)http.Items[RequestIdHeader]!;
+
+    public async Task InvokeAsync(HttpContext http)
+    {
+        // It may serve as a task id, which starts with a letter; the time inside keeps rows of the store together.
+        var requestId = $"r{Guid.CreateVersion7():N}";
+        http.Items[RequestIdHeader] = requestId;
+        http.Response.Headers[RequestIdHeader] = requestId;
+        http.Response.Headers.XContentTypeOptions = "nosniff";
+        try
+        {
+            await next(http);
+            if (http.Response is { HasStarted: false, StatusCode: >= 400, ContentType: null } && http.Response.ContentLength is null or 0)
+            {
+                await WriteAsync(http, Unexplained(http));
+            }
+        }
+        catch (Exception e)
+        {
+            await AnswerAsync(http, requestId, e);
+        }
+    }
+
+    /// <summary>Writes an error. Headers that were set for an answer that did not come are dropped.</summary>
+    public static async Task WriteAsync(HttpContext http, ApiException error)
+    {
+        var requestId = RequestIdOf(http);
+        var challenge = http.Response.Headers.WWWAuthenticate;
+        http.Response.Clear();
+        http.Response.Headers[RequestIdHeader] = requestId;
+        http.Response.Headers.XContentTypeOptions = "nosniff";
+        http.Response.Headers.WWWAuthenticate = challenge;
+        if (error.RetryAfterSeconds is { } seconds)
+        {
+            http.Response.Headers.RetryAfter = seconds.ToString();
+        }
+
+        await JsonAnswer.WriteAsync(http, error.Status, writer =>
+        {
+            writer.WriteStartObject();
+            writer.WriteString("Code", error.Code);
+            writer.WriteString("Message", error.Message);
+            writer.WriteString("RequestId", requestId);
+            writer.WriteEndObject();
+        });
+    }
+
+    private async Task AnswerAsync(HttpContext http, string requestId, Exception e)
+    {
+        if (http.RequestAborted.IsCancellationRequested)
+        {
+            LogClientGone(requestId, http.Request.Method, http.Request.Path);
+            http.Response.StatusCode = ApiErrors.ClientClosedRequest().Status;
+            return;
+        }
+
+        var error = Translate(e);
+        if (error.Status == 500)
+        {
+            LogFailed(e, requestId, http.Request.Method, http.Request.Path);
+        }
+        else if (error.Status == 503)
+        {
+            LogUnavailable(e, requestId, http.Request.Method, http.Request.Path);
+        }
+
+        if (http.Response.HasStarted)
+        {
+            // Half an answer must not look like a whole one.
+            http.Abort();
+            return;
+        }
+
+        await WriteAsync(http, error);
+    }
+
+    private static ApiException Translate(Exception e) => e switch
+    {
+        ApiException error => error,
+        BadHttpRequestException bad => Malformed(bad.StatusCode, bad.Message),
+        OrleansException or TimeoutException or NodeUnavailableException or DbException => ApiErrors.Unavailable(),
+
+        // A storage fault whose type this process does not have.
+        UnavailableExceptionFallbackException { ExceptionType: { } type }
+            when type.StartsWith("Npgsql.", StringComparison.Ordinal) || type.StartsWith("Microsoft.Data.Sqlite.", StringComparison.Ordinal) => ApiErrors.Unavailable(),
+
+        // The platform gave the call up, not the caller: a silo or this process is going down.
+        OperationCanceledException => ApiErrors.Unavailable(),
+        _ => ApiErrors.Internal(),
+    };
+
+    /// <summary>An answer that some part gave without saying why, such as 405 of the router.</summary>
+    private static ApiException Unexplained(HttpContext http) => http.Response.StatusCode switch
+    {
+        404 or 405 => ApiErrors.PathNotSupported(http.Request.Method, http.Request.Path),
+        401 or 403 => new ApiException(http.Response.StatusCode, "AccessDenied", "This needs a key that it was not called with."),
+        >= 500 => ApiErrors.Internal(),
+        var status => Malformed(status, "The request is malformed."),
+    };
+
+    private static ApiException Malformed(int status, string message) => status == StatusCodes.Status413PayloadTooLarge
+        ? new ApiException(400, "EntityTooLarge", message)
+        : ApiErrors.InvalidArgument(message);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Request {RequestId} failed: {Method} {Path}")]
+    private partial void LogFailed(Exception e, string requestId, string method, PathString path);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Request {RequestId} could not be served: {Method} {Path}")]
+    private partial void LogUnavailable(Exception e, string requestId, string method, PathString path);
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "Request {RequestId} was given up by its caller: {Method} {Path}")]
+    private partial void LogClientGone(string requestId, string method, PathString path);
+}

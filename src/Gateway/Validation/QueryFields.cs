@@ -1,0 +1,55 @@
+using System.Globalization;
+using System.Text;
+using GpuTasks.Gateway.Http;
+
+namespace GpuTasks.Gateway.Validation;
+
+/// <summary>Query parameters; empty ones count as absent, as clients send them that way.</summary>
+internal sealed class QueryFields(IQueryCollection query)
+{
+    public string? Text(string name, int maxLength = 256)
+    {
+        var values = query[name];
+        if (values.Count > 1)
+        {
+            throw ApiErrors.InvalidArgument($"{name}: must be given once only.");
+        }
+
+        var text = values.ToString();
+        return text.Length == 0 ? null
+            : text.Length <= maxLength && !text.Contains('\0', StringComparison.Ordinal) ? text
+            : throw ApiErrors.InvalidArgument($"{name}: must have at most {maxLength} characters and no NUL.");
+    }
+
+    public long? Integer(string name, long min, long max) => Text(name) is not { } text ? null
+        : long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var value) && value >= min && value <= max ? value
+        : throw ApiErrors.InvalidArgument($"{name}: must be an integer from {min} to {max}, was '{Names.Shown(text)}'.");
+
+    public bool? Flag(string name) => Text(name) switch
+    {
+        null => null,
+        var text when text.Equals("true", StringComparison.OrdinalIgnoreCase) => true,
+        var text when text.Equals("false", StringComparison.OrdinalIgnoreCase) => false,
+        var text => throw ApiErrors.InvalidArgument($"{name}: must be true or false, was '{Names.Shown(text)}'."),
+    };
+
+    /// <summary>Page size: 1 to 100.</summary>
+    public int Limit(int ifAbsent) => (int)(Integer("limit", 1, 100) ?? ifAbsent);
+
+    /// <summary>Name after which the next page of functions starts, or null for the first page.</summary>
+    public string? PageAfter() => Text("nextToken") is not { } token ? null
+        : PageToken.Read(token) is { } name && Names.IsName(name) ? name
+        : throw ApiErrors.InvalidArgument("nextToken: must be one that an earlier page gave.");
+}
+
+/// <summary>Page tokens of lists by name; opaque to callers.</summary>
+internal static class PageToken
+{
+    public static string Make(string name) => System.Buffers.Text.Base64Url.EncodeToString(Encoding.UTF8.GetBytes(name));
+
+    public static string? Read(string token)
+    {
+        var bytes = new byte[System.Buffers.Text.Base64Url.GetMaxDecodedLength(token.Length)];
+        return System.Buffers.Text.Base64Url.TryDecodeFromChars(token, bytes, out var length) ? Encoding.UTF8.GetString(bytes, 0, length) : null;
+    }
+}
