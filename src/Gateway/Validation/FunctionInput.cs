@@ -89,7 +89,7 @@ internal static class FunctionInput
     {
         if (!fields.Has(name))
         {
-            fields.Faults.Add(name, "is required");
+            fields.Faults.Add(fields.PathOf(name), "is required");
         }
     }
 
@@ -155,11 +155,6 @@ internal static class FunctionInput
     /// <summary>Rules over more than one field, so over the definition as it would become.</summary>
     private static void Check(FunctionSpec spec, Faults faults)
     {
-        if (spec.Container.Image.Length == 0)
-        {
-            faults.Add("customContainerConfig.image", "is required");
-        }
-
         var cards = GpuCards.CountFor(spec.Gpu);
         if (spec.Gpu is null && !RatioFits(spec.Cpu, spec.MemoryMiB))
         {

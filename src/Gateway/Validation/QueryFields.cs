@@ -1,3 +1,4 @@
+using System.Buffers.Text;
 using System.Globalization;
 using System.Text;
 using GpuTasks.Gateway.Http;
@@ -45,11 +46,17 @@ internal sealed class QueryFields(IQueryCollection query)
 /// <summary>Page tokens of lists by name; opaque to callers.</summary>
 internal static class PageToken
 {
-    public static string Make(string name) => System.Buffers.Text.Base64Url.EncodeToString(Encoding.UTF8.GetBytes(name));
+    public static string Make(string name) => Base64Url.EncodeToString(Encoding.UTF8.GetBytes(name));
 
     public static string? Read(string token)
     {
-        var bytes = new byte[System.Buffers.Text.Base64Url.GetMaxDecodedLength(token.Length)];
-        return System.Buffers.Text.Base64Url.TryDecodeFromChars(token, bytes, out var length) ? Encoding.UTF8.GetString(bytes, 0, length) : null;
+        try
+        {
+            return Encoding.UTF8.GetString(Base64Url.DecodeFromChars(token));
+        }
+        catch (FormatException)
+        {
+            return null;
+        }
     }
 }

@@ -1,0 +1,415 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using GpuTasks.Dispatch;
+using GpuTasks.Functions;
+using GpuTasks.Nodes;
+using GpuTasks.Quota;
+using GpuTasks.Tasks;
+
+namespace GpuTasks.Gateway.Tests;
+
+/// <summary>A platform in memory: what the gateway calls, without a cluster. Keys decide who sees what, as in the real one.</summary>
+internal sealed class FakePlatform
+{
+    public ConcurrentDictionary<string, FunctionSnapshot> Functions { get; } = new();
+
+    public ConcurrentDictionary<string, TaskSnapshot> Tasks { get; } = new();
+
+    public ConcurrentDictionary<string, TaskSubmission> Submissions { get; } = new();
+
+    public ConcurrentQueue<string> Calls { get; } = new();
+
+    /// <summary>Answers a synchronous run, or null while it goes on.</summary>
+    public Func<RunOrder, RunReport?> Run { get; set; } = order => new RunReport
+    {
+        RunId = order.RunId,
+        InstanceId = order.InstanceId,
+        Node = "node-1",
+        Outcome = RunOutcome.Succeeded,
+        StatusCode = 200,
+        Response = order.Payload,
+        ContentType = "text/plain",
+        Duration = TimeSpan.FromMilliseconds(12),
+        LogTail = "tail"u8.ToArray(),
+        MaxMemoryMiB = 49,
+    };
+
+    /// <summary>Answers a request for a slot.</summary>
+    public Func<string, SlotAnswer> Acquire { get; set; } = _ => new SlotAnswer(
+        new SlotAssignment { SlotId = "s", Node = "node-1", InstanceId = "i-1", RunLimit = TimeSpan.FromSeconds(3), Revision = 1 }, null);
+
+    /// <summary>Answers a run order before it is kept.</summary>
+    public Func<RunOrder, StartRunOutcome> Start { get; set; } = _ => StartRunOutcome.Started;
+
+    public ConcurrentDictionary<string, RunOrder> Runs { get; } = new();
+
+    public Dictionary<(string Node, string Task, int Attempt), byte[]> Logs { get; } = [];
+
+    public List<NodeStatus> Nodes { get; } = [];
+
+    /// <summary>Thrown by every call while set.</summary>
+    public Exception? Fault { get; set; }
+
+    /// <summary>Runs before every change of a function, to bring one in between.</summary>
+    public Action? BeforeChange { get; set; }
+
+    public void Called(string what)
+    {
+        Calls.Enqueue(what);
+        if (Fault is { } fault)
+        {
+            throw fault;
+        }
+    }
+
+    public void Put(string account, string function, TaskSnapshot task) => Tasks[$"{account}/{function}/{task.Key.TaskId}"] = task;
+}
+
+internal sealed class FakeGrainFactory(FakePlatform platform) : IGrainFactory
+{
+    public TGrainInterface GetGrain<TGrainInterface>(string primaryKey, string? grainClassNamePrefix = null)
+        where TGrainInterface : IGrainWithStringKey => (TGrainInterface)Make(typeof(TGrainInterface), primaryKey);
+
+    public TGrainInterface GetGrain<TGrainInterface>(Guid primaryKey, string? grainClassNamePrefix = null) where TGrainInterface : IGrainWithGuidKey => throw new NotSupportedException();
+
+    public TGrainInterface GetGrain<TGrainInterface>(long primaryKey, string? grainClassNamePrefix = null) where TGrainInterface : IGrainWithIntegerKey => throw new NotSupportedException();
+
+    public TGrainInterface GetGrain<TGrainInterface>(Guid primaryKey, string keyExtension, string? grainClassNamePrefix = null) where TGrainInterface : IGrainWithGuidCompoundKey => throw new NotSupportedException();
+
+    public TGrainInterface GetGrain<TGrainInterface>(long primaryKey, string keyExtension, string? grainClassNamePrefix = null) where TGrainInterface : IGrainWithIntegerCompoundKey => throw new NotSupportedException();
+
+    public TGrainObserverInterface CreateObjectReference<TGrainObserverInterface>(IGrainObserver obj) where TGrainObserverInterface : IGrainObserver => throw new NotSupportedException();
+
+    public void DeleteObjectReference<TGrainObserverInterface>(IGrainObserver obj) where TGrainObserverInterface : IGrainObserver => throw new NotSupportedException();
+
+    public IGrain GetGrain(Type grainInterfaceType, Guid grainPrimaryKey) => throw new NotSupportedException();
+
+    public IGrain GetGrain(Type grainInterfaceType, long grainPrimaryKey) => throw new NotSupportedException();
+
+    public IGrain GetGrain(Type grainInterfaceType, string grainPrimaryKey) => (IGrain)Make(grainInterfaceType, grainPrimaryKey);
+
+    public IGrain GetGrain(Type grainInterfaceType, Guid grainPrimaryKey, string keyExtension) => throw new NotSupportedException();
+
+    public IGrain GetGrain(Type grainInterfaceType, long grainPrimaryKey, string keyExtension) => throw new NotSupportedException();
+
+    public TGrainInterface GetGrain<TGrainInterface>(GrainId grainId) where TGrainInterface : IAddressable => throw new NotSupportedException();
+
+    public IAddressable GetGrain(GrainId grainId) => throw new NotSupportedException();
+
+    public IAddressable GetGrain(GrainId grainId, GrainInterfaceType interfaceType) => throw new NotSupportedException();
+
+    public IAddressable GetGrain(Type interfaceType, IdSpan grainKey) => throw new NotSupportedException();
+
+    public IAddressable GetGrain(Type interfaceType, IdSpan grainKey, string grainClassNamePrefix) => throw new NotSupportedException();
+
+    private object Make(Type type, string key)
+    {
+        // What a grain key must never hold, whatever a caller sends.
+        Assert.DoesNotContain('\0', key);
+        Assert.True(key.Split('/').Length <= 3, key);
+        return type == typeof(IFunctionGrain) ? new FakeFunction(platform, key)
+            : type == typeof(IFunctionQueryGrain) ? new FakeFunctionQuery(platform, key)
+            : type == typeof(ITaskGrain) ? new FakeTask(platform, key)
+            : type == typeof(ITaskQueryGrain) ? new FakeTaskQuery(platform, key)
+            : type == typeof(IDispatcherGrain) ? new FakeDispatcher(platform)
+            : type == typeof(INodeGrain) ? new FakeNode(platform, key)
+            : type == typeof(IRegionQuotaGrain) ? new FakeRegion(platform)
+            : throw new NotSupportedException(type.Name);
+    }
+}
+
+internal sealed class FakeFunction(FakePlatform platform, string key) : IFunctionGrain
+{
+    public Task<FunctionChange> Create(FunctionSpec spec, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"create {key}");
+        var now = DateTimeOffset.UtcNow;
+        return Task.FromResult(platform.Functions.TryAdd(key, new FunctionSnapshot
+        {
+            Account = key.Split('/')[0],
+            Spec = spec,
+            FunctionId = Guid.NewGuid().ToString(),
+            Revision = 1,
+            SpecRevision = 1,
+            CreatedAt = now,
+            ModifiedAt = now,
+        }) ? FunctionChange.Done : FunctionChange.AlreadyExists);
+    }
+
+    public Task<FunctionSnapshot?> Get(CancellationToken cancellationToken = default)
+    {
+        platform.Called($"get {key}");
+        return Task.FromResult(platform.Functions.GetValueOrDefault(key));
+    }
+
+    public Task<FunctionChange> Update(FunctionSpec spec, int expectedRevision, CancellationToken cancellationToken = default) =>
+        Change(expectedRevision, now => now with { Spec = spec, SpecRevision = now.Revision + 1 });
+
+    public Task<FunctionChange> Delete(CancellationToken cancellationToken = default)
+    {
+        platform.Called($"delete {key}");
+        return Task.FromResult(platform.Functions.TryRemove(key, out _) ? FunctionChange.Done : FunctionChange.NotFound);
+    }
+
+    public Task<FunctionChange> SetAsyncConfig(string qualifier, AsyncInvokeConfig? config, int expectedRevision, CancellationToken cancellationToken = default) =>
+        Change(expectedRevision, now =>
+        {
+            var configs = new Dictionary<string, AsyncInvokeConfig>(now.AsyncConfigs);
+            configs.Remove(qualifier);
+            if (config is not null)
+            {
+                configs[qualifier] = config with { CreatedAt = DateTimeOffset.UtcNow, ModifiedAt = DateTimeOffset.UtcNow };
+            }
+
+            return now with { AsyncConfigs = configs };
+        });
+
+    private Task<FunctionChange> Change(int expectedRevision, Func<FunctionSnapshot, FunctionSnapshot> change)
+    {
+        platform.Called($"change {key}");
+        platform.BeforeChange?.Invoke();
+        if (!platform.Functions.TryGetValue(key, out var now))
+        {
+            return Task.FromResult(FunctionChange.NotFound);
+        }
+
+        if (now.Revision != expectedRevision)
+        {
+            return Task.FromResult(FunctionChange.Conflict);
+        }
+
+        platform.Functions[key] = change(now) with { Revision = now.Revision + 1 };
+        return Task.FromResult(FunctionChange.Done);
+    }
+}
+
+internal sealed class FakeFunctionQuery(FakePlatform platform, string account) : IFunctionQueryGrain
+{
+    public Task<FunctionPage> List(string prefix, string? after, int limit, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"functions {account}");
+        Assert.InRange(limit, 1, 100);
+        var all = platform.Functions.Values
+            .Where(function => function.Account == account && function.Spec.Name.StartsWith(prefix, StringComparison.Ordinal)
+                && (after is null || string.CompareOrdinal(function.Spec.Name, after) > 0))
+            .OrderBy(function => function.Spec.Name, StringComparer.Ordinal)
+            .Take(limit + 1).ToList();
+        return Task.FromResult(new FunctionPage([.. all.Take(limit)], all.Count > limit ? all[limit - 1].Spec.Name : null));
+    }
+}
+
+internal sealed class FakeTask(FakePlatform platform, string key) : ITaskGrain
+{
+    public Task<SubmitOutcome> Submit(TaskSubmission submission, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"submit {key}");
+        if (!platform.Submissions.TryAdd(key, submission))
+        {
+            return Task.FromResult(SubmitOutcome.AlreadyExists);
+        }
+
+        platform.Tasks[key] = new TaskSnapshot
+        {
+            Key = TaskKey.Parse(key),
+            Status = GpuTaskStatus.Enqueued,
+            RequestId = submission.RequestId,
+            Qualifier = submission.Qualifier,
+            EnqueuedAt = DateTimeOffset.UtcNow,
+            Payload = submission.Payload,
+            Recorded = submission.Recorded,
+            Events = [new TaskEventRecord(1, GpuTaskStatus.Enqueued, DateTimeOffset.UtcNow, "")],
+        };
+        return Task.FromResult(SubmitOutcome.Accepted);
+    }
+
+    public Task<TaskSnapshot?> Get(bool includeData, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"task {key}");
+        var task = platform.Tasks.GetValueOrDefault(key);
+        return Task.FromResult(includeData || task is null ? task : task with { Payload = null, Result = null });
+    }
+
+    public Task<StopOutcome> Stop(string reason, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"stop {key}");
+        if (!platform.Tasks.TryGetValue(key, out var task))
+        {
+            return Task.FromResult(StopOutcome.NotFound);
+        }
+
+        if (task.Status.IsFinal())
+        {
+            return Task.FromResult(StopOutcome.AlreadyFinal);
+        }
+
+        platform.Tasks[key] = task with { Status = GpuTaskStatus.Stopped, EndedAt = DateTimeOffset.UtcNow };
+        return Task.FromResult(StopOutcome.Accepted);
+    }
+
+    public Task<StartOutcome> Start(SlotAssignment slot, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task Report(RunReport report, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task LaunchFailed(string instanceId, LaunchFailure failure, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task FunctionDeleted(CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task Wake(CancellationToken cancellationToken = default) => throw new NotSupportedException();
+}
+
+internal sealed class FakeTaskQuery(FakePlatform platform, string account) : ITaskQueryGrain
+{
+    public Task<TaskPage> List(TaskQuery query, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"tasks {account} {query.Limit}");
+        var offset = query.NextToken is null ? 0 : int.Parse(query.NextToken, CultureInfo.InvariantCulture);
+        var tasks = platform.Tasks.Values
+            .Where(task => task.Key.Account == account && task.Key.Function == query.Function && task.Recorded
+                && (query.Status is null || task.Status == query.Status)
+                && (query.Prefix is null || task.Key.TaskId.StartsWith(query.Prefix, StringComparison.Ordinal))
+                && (query.StartedFromMs is null || task.EnqueuedAt.ToUnixTimeMilliseconds() >= query.StartedFromMs)
+                && (query.StartedToMs is null || task.EnqueuedAt.ToUnixTimeMilliseconds() <= query.StartedToMs))
+            .OrderBy(task => task.EnqueuedAt).ToList();
+        if (!query.Ascending)
+        {
+            tasks.Reverse();
+        }
+
+        var page = tasks.Skip(offset).Take(query.Limit).ToList();
+        return Task.FromResult(new TaskPage(page, offset + page.Count < tasks.Count ? (offset + page.Count).ToString(CultureInfo.InvariantCulture) : null));
+    }
+
+    public Task<TaskCounts> Count(string function, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"counts {account}");
+        return Task.FromResult(new TaskCounts(platform.Tasks.Values
+            .Where(task => task.Key.Account == account && task.Key.Function == function && task.Recorded)
+            .GroupBy(task => task.Status).ToDictionary(group => group.Key, group => group.LongCount())));
+    }
+}
+
+internal sealed class FakeDispatcher(FakePlatform platform) : IDispatcherGrain
+{
+    public Task Offer(Ticket ticket, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task Withdraw(string taskId, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task Release(string instanceId, string runId, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"release {instanceId} {runId}");
+        return Task.CompletedTask;
+    }
+
+    public Task InstanceChanged(InstanceStatus status, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task LeasesChanged(CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task FunctionChanged(CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public async Task<SlotAnswer> Acquire(string requestId, TimeSpan wait, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"acquire {requestId}");
+        var answer = platform.Acquire(requestId);
+        if (answer is { Slot: null, Failure: null })
+        {
+            await Task.Delay(wait, cancellationToken);
+        }
+
+        return answer;
+    }
+
+    public Task Abandon(string requestId, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"abandon {requestId}");
+        return Task.CompletedTask;
+    }
+
+    public Task<DispatcherStatus> GetStatus(CancellationToken cancellationToken = default)
+    {
+        platform.Called("status");
+        return Task.FromResult(new DispatcherStatus
+        {
+            WindowLength = 7,
+            WaitReason = "all cards of type fc.gpu.tesla.1 are taken",
+            Instances = [new InstanceStatus { InstanceId = "i-1", Node = "node-1", State = InstanceState.Ready, Runs = ["a.1"], CreatedAt = DateTimeOffset.UnixEpoch }],
+            LastFailure = new LaunchFailure(RunOutcome.ImageError, "no such image"),
+        });
+    }
+}
+
+internal sealed class FakeNode(FakePlatform platform, string node) : INodeGrain
+{
+    public Task<LaunchOutcome> Launch(LaunchOrder order, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task StopInstance(string instanceId, bool force, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task<StartRunOutcome> StartRun(RunOrder order, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"start {order.RunId}");
+        var outcome = platform.Start(order);
+        if (outcome == StartRunOutcome.Started)
+        {
+            platform.Runs[order.RunId] = order;
+        }
+
+        return Task.FromResult(outcome);
+    }
+
+    public Task<bool> CancelRun(string instanceId, string runId, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"cancel {runId}");
+        platform.Run = order => new RunReport { RunId = order.RunId, InstanceId = order.InstanceId, Node = node, Outcome = RunOutcome.Cancelled };
+        return Task.FromResult(true);
+    }
+
+    public async Task<RunReport?> AwaitRun(string runId, TimeSpan wait, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"await {runId}");
+        var deadline = DateTimeOffset.UtcNow + wait;
+        while (DateTimeOffset.UtcNow < deadline)
+        {
+            if (platform.Run(platform.Runs[runId]) is { } report)
+            {
+                return report;
+            }
+
+            await Task.Delay(20, cancellationToken);
+        }
+
+        return null;
+    }
+
+    public Task<LogChunk?> ReadLog(TaskKey task, int attempt, long cursor, int limit, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"log {node} {attempt}");
+        if (!platform.Logs.TryGetValue((node, task.ToString(), attempt), out var log))
+        {
+            return Task.FromResult<LogChunk?>(null);
+        }
+
+        var start = (int)Math.Min(cursor, log.Length);
+        var part = log[start..Math.Min(log.Length, start + limit)];
+        return Task.FromResult<LogChunk?>(new LogChunk(part, start + part.Length, 0, start + part.Length == log.Length));
+    }
+}
+
+internal sealed class FakeRegion(FakePlatform platform) : IRegionQuotaGrain
+{
+    public Task<DemandAnswer> State(CapacityDemand demand, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task<NodeDirective> Report(NodeReport report, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task Release(string node, string instanceId, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task<QuotaStatus> GetQuota(string account, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"quota {account}");
+        return Task.FromResult(new QuotaStatus(account, 30_000, 1_500, 2));
+    }
+
+    public Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default)
+    {
+        platform.Called("nodes");
+        return Task.FromResult<IReadOnlyList<NodeStatus>>(platform.Nodes);
+    }
+}
