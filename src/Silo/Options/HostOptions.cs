@@ -1,0 +1,79 @@
+using System.ComponentModel.DataAnnotations;
+using System.Net;
+
+namespace GpuTasks.Hosting;
+
+/// <summary>What one silo process is and where it listens. Configuration section <c>GpuTasks:Host</c>.</summary>
+public sealed class HostOptions : IValidatableObject
+{
+    /// <summary>Configuration section.</summary>
+    public const string Section = "GpuTasks:Host";
+
+    /// <summary>Hosts grains. Every silo has it.</summary>
+    public const string ControlRole = "control";
+
+    /// <summary>Adds the node agent: this machine's containers and cards.</summary>
+    public const string NodeRole = "node";
+
+    /// <summary>Maps the HTTP endpoints in this process.</summary>
+    public const string GatewayRole = "gateway";
+
+    /// <summary>Roles, separated by commas: <c>control</c>, <c>node</c>, <c>gateway</c>. Default: all three in one process.</summary>
+    [Required]
+    public string Roles { get; set; } = $"{ControlRole},{NodeRole},{GatewayRole}";
+
+    /// <summary>Folder of everything that must outlive the process. Default <c>.gputasks</c> in the working folder.</summary>
+    [Required]
+    public string DataDirectory { get; set; } = ".gputasks";
+
+    /// <summary>Name of this silo, and of its node if it has that role: unique in the cluster. Default: the machine's name.</summary>
+    [Required]
+    public string Name { get; set; } = Environment.MachineName;
+
+    /// <summary>Address of the HTTP endpoints. Default loopback.</summary>
+    [Required]
+    public string HttpAddress { get; set; } = "127.0.0.1";
+
+    /// <summary>Port of the HTTP endpoints: 0 (any free one) to 65,535, default 9080.</summary>
+    [Range(0, 65_535)]
+    public int HttpPort { get; set; } = 9080;
+
+    /// <summary>Address that other silos reach this one at. Default loopback.</summary>
+    [Required]
+    public string SiloAddress { get; set; } = "127.0.0.1";
+
+    /// <summary>Port for other silos: 0 (any free one) to 65,535, default 0.</summary>
+    [Range(0, 65_535)]
+    public int SiloPort { get; set; }
+
+    /// <summary>Port for Orleans clients: 0 (any free one) to 65,535, default 0.</summary>
+    [Range(0, 65_535)]
+    public int ClientPort { get; set; }
+
+    /// <summary>Name of the cluster; all its processes share it. Default <c>gputasks</c>.</summary>
+    [Required]
+    public string ClusterId { get; set; } = "gputasks";
+
+    /// <summary>True if this process has the role.</summary>
+    public bool Has(string role) => Roles.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Contains(role);
+
+    /// <inheritdoc />
+    public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
+    {
+        foreach (var role in Roles.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
+        {
+            if (role is not (ControlRole or NodeRole or GatewayRole))
+            {
+                yield return new ValidationResult($"Roles names '{role}'; known are {ControlRole}, {NodeRole}, {GatewayRole}.");
+            }
+        }
+
+        foreach (var (name, address) in new[] { (nameof(HttpAddress), HttpAddress), (nameof(SiloAddress), SiloAddress) })
+        {
+            if (!IPAddress.TryParse(address, out _))
+            {
+                yield return new ValidationResult($"{name} is '{address}'; an IP address is expected.");
+            }
+        }
+    }
+}
