@@ -1,0 +1,272 @@
+using System.Collections.Concurrent;
+using System.Text;
+using GpuTasks.Dispatch;
+using GpuTasks.Nodes;
+using GpuTasks.Quota;
+using GpuTasks.Tasks;
+using Microsoft.Extensions.Hosting;
+using Orleans.Configuration;
+
+namespace GpuTasks.Tests.Tasks;
+
+/// <summary>
+/// A node without containers: instances are entries in a table, runs are scripted by their payload. What it shares with the real
+/// agent is the protocol with dispatchers, tasks and the region.
+/// </summary>
+/// <remarks>
+/// Payloads: <c>ok</c>; <c>fail</c>; <c>fail-until N</c> (succeeds at attempt N); <c>hold</c> (runs until cancelled or finished by the test);
+/// <c>stubborn</c> (runs on when cancelled, until finished by the test).
+/// </remarks>
+internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.Options.IOptions<SiloOptions> silo) : BackgroundService, INodeAgent
+{
+    private readonly ConcurrentDictionary<string, Instance> instances = new();
+    private readonly ConcurrentDictionary<string, Run> runs = new();
+    private readonly ConcurrentDictionary<string, bool> overRuns = new();
+    private long version;
+
+    public string Node => silo.Value.SiloName;
+
+    public int CardMiB { get; set; } = 16_384;
+
+    public int Cards { get; set; } = 2;
+
+    public LaunchFailure? FailLaunches { get; set; }
+
+    /// <summary>Throws away the next so many run orders after acting on them: the caller sees a fault, the run goes on.</summary>
+    public int LoseAnswers;
+
+    public ConcurrentQueue<string> Started { get; } = new();
+
+    public IReadOnlyCollection<string> Running => [.. runs.Keys];
+
+    public int InstanceCount => instances.Count;
+
+    public int LaunchCount;
+
+    public async Task<LaunchOutcome> LaunchAsync(LaunchOrder order, CancellationToken cancellationToken)
+    {
+        var instance = new Instance(order, Interlocked.Increment(ref version));
+        if (!instances.TryAdd(order.Lease.InstanceId, instance))
+        {
+            return LaunchOutcome.Accepted;
+        }
+
+        Interlocked.Increment(ref LaunchCount);
+        if (FailLaunches is { } failure)
+        {
+            await TellAsync(instance, InstanceState.Gone, failure);
+            RemoveAsync(order.Lease.InstanceId).Ignore();
+        }
+        else
+        {
+            await TellAsync(instance, InstanceState.Ready);
+        }
+
+        return LaunchOutcome.Accepted;
+    }
+
+    public async Task StopInstanceAsync(string instanceId, bool force, CancellationToken cancellationToken)
+    {
+        if (instances.TryGetValue(instanceId, out var instance))
+        {
+            foreach (var run in runs.Values.Where(run => run.Order.InstanceId == instanceId))
+            {
+                if (!force)
+                {
+                    return;
+                }
+
+                await EndAsync(run, RunOutcome.Cancelled);
+            }
+
+            await TellAsync(instance, InstanceState.Gone);
+        }
+
+        RemoveAsync(instanceId).Ignore();
+    }
+
+    public Task<StartRunOutcome> StartRunAsync(RunOrder order, CancellationToken cancellationToken)
+    {
+        if (overRuns.ContainsKey(order.RunId) || !instances.ContainsKey(order.InstanceId))
+        {
+            return Task.FromResult(StartRunOutcome.InstanceGone);
+        }
+
+        var run = new Run(order);
+        if (runs.TryAdd(order.RunId, run))
+        {
+            Started.Enqueue(order.RunId);
+            PlayAsync(run).Ignore();
+        }
+
+        if (Interlocked.Decrement(ref LoseAnswers) >= 0)
+        {
+            throw new TimeoutException("The answer was lost on its way.");
+        }
+
+        return Task.FromResult(StartRunOutcome.Started);
+    }
+
+    public async Task<bool> CancelRunAsync(string instanceId, string runId, CancellationToken cancellationToken)
+    {
+        if (!runs.TryGetValue(runId, out var run))
+        {
+            overRuns[runId] = true;
+            return false;
+        }
+
+        if (run.Script != "stubborn")
+        {
+            EndAsync(run, RunOutcome.Cancelled).Ignore();
+        }
+
+        await Task.CompletedTask;
+        return true;
+    }
+
+    public Task<RunReport?> AwaitRunAsync(string runId, TimeSpan wait, CancellationToken cancellationToken) => Task.FromResult<RunReport?>(null);
+
+    public Task<LogChunk?> ReadLogAsync(TaskKey task, int attempt, long cursor, int limit, CancellationToken cancellationToken) => Task.FromResult<LogChunk?>(null);
+
+    /// <summary>Lets a held run end.</summary>
+    public Task FinishAsync(string runId, RunOutcome outcome = RunOutcome.Succeeded) => EndAsync(runs[runId], outcome);
+
+    /// <summary>Drops everything without a word, as a reboot does.</summary>
+    public void Reboot()
+    {
+        instances.Clear();
+        foreach (var run in runs.Keys)
+        {
+            overRuns[run] = true;
+        }
+
+        runs.Clear();
+        BootId = Guid.NewGuid().ToString();
+    }
+
+    public string BootId { get; private set; } = Guid.NewGuid().ToString();
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            try
+            {
+                await grains.GetGrain<IRegionQuotaGrain>("local-1").Report(new NodeReport
+                {
+                    Node = Node,
+                    BootId = BootId,
+                    CpuMilli = 64_000,
+                    MemoryMiB = 262_144,
+                    DiskMiB = 1_048_576,
+                    Cards = [.. Enumerable.Range(0, Cards).Select(i => new CardReport
+                    {
+                        Uuid = $"SIM-{Node}-{i}",
+                        Type = "fc.gpu.tesla.1",
+                        MemoryMiB = CardMiB,
+                        Simulated = true,
+                    })],
+                    Instances = [.. instances.Keys],
+                    Adopted = true,
+                });
+                foreach (var instance in instances.Values)
+                {
+                    await TellAsync(instance, InstanceState.Ready);
+                }
+            }
+            catch (Exception exception) when (exception is not OperationCanceledException)
+            {
+                // The cluster is coming up or going down; the next report makes it good.
+            }
+
+            await Task.Delay(200, stoppingToken);
+        }
+    }
+
+    private async Task PlayAsync(Run run)
+    {
+        var words = run.Script.Split(' ');
+        await Task.Yield();
+        switch (words[0])
+        {
+            case "ok":
+                await EndAsync(run, RunOutcome.Succeeded);
+                break;
+            case "fail":
+                await EndAsync(run, RunOutcome.FunctionError);
+                break;
+            case "fail-until":
+                await EndAsync(run, run.Order.Attempt < int.Parse(words[1]) ? RunOutcome.Crashed : RunOutcome.Succeeded);
+                break;
+        }
+    }
+
+    private async Task EndAsync(Run run, RunOutcome outcome)
+    {
+        if (Interlocked.Exchange(ref run.Ended, 1) != 0)
+        {
+            return;
+        }
+
+        var order = run.Order;
+        var report = new RunReport
+        {
+            RunId = order.RunId,
+            Task = order.Task,
+            Attempt = order.Attempt,
+            InstanceId = order.InstanceId,
+            Node = Node,
+            Outcome = outcome,
+            Message = outcome is RunOutcome.Succeeded ? "" : outcome.ToString(),
+            Response = Encoding.UTF8.GetBytes($"answer of {order.RunId}"),
+            Duration = TimeSpan.FromMilliseconds(5),
+        };
+        while (true)
+        {
+            try
+            {
+                await grains.GetGrain<ITaskGrain>(order.Task!.Value.ToString()).Report(report);
+                break;
+            }
+            catch (Exception)
+            {
+                await Task.Delay(100);
+            }
+        }
+
+        overRuns[order.RunId] = true;
+        runs.TryRemove(order.RunId, out _);
+        await grains.GetGrain<IDispatcherGrain>(order.Task!.Value.FunctionKey).Release(order.InstanceId, order.RunId);
+    }
+
+    private async Task RemoveAsync(string instanceId)
+    {
+        instances.TryRemove(instanceId, out _);
+        await Task.Delay(50);
+        await grains.GetGrain<IRegionQuotaGrain>("local-1").Release(Node, instanceId);
+    }
+
+    private Task TellAsync(Instance instance, InstanceState state, LaunchFailure? failure = null)
+    {
+        var lease = instance.Order.Lease;
+        return grains.GetGrain<IDispatcherGrain>($"{lease.Account}/{lease.Function}").InstanceChanged(new InstanceStatus
+        {
+            InstanceId = lease.InstanceId,
+            Node = Node,
+            State = state,
+            Revision = instance.Order.Revision,
+            Runs = [.. runs.Values.Where(run => run.Order.InstanceId == lease.InstanceId).Select(run => run.Order.RunId)],
+            Failure = failure,
+            Version = Interlocked.Increment(ref version),
+        });
+    }
+
+    private sealed record Instance(LaunchOrder Order, long Version);
+
+    private sealed record Run(RunOrder Order)
+    {
+        public int Ended;
+
+        public string Script { get; } = Encoding.UTF8.GetString(Order.Payload);
+    }
+}
