@@ -1,2 +1,62 @@
-var app = WebApplication.CreateSlimBuilder(args).Build();
-app.Run();
+using System.ComponentModel.DataAnnotations;
+using System.Net;
+using GpuTasks.Dispatch;
+using GpuTasks.Gateway;
+using GpuTasks.Hosting;
+using GpuTasks.Storage;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Orleans.Dashboard;
+using HostOptions = GpuTasks.Hosting.HostOptions;
+
+var builder = WebApplication.CreateSlimBuilder(args);
+var host = builder.Configuration.GetSection(HostOptions.Section).Get<HostOptions>() ?? new HostOptions();
+var faults = new List<ValidationResult>();
+if (!Validator.TryValidateObject(host, new ValidationContext(host), faults, validateAllProperties: true))
+{
+    await Console.Error.WriteLineAsync($"The configuration section {HostOptions.Section} is wrong:");
+    await Console.Error.WriteLineAsync(string.Join(Environment.NewLine, faults.Select(fault => "  " + fault.ErrorMessage)));
+    return 2;
+}
+
+Directory.CreateDirectory(host.DataDirectory);
+var store = builder.Configuration.GetSection("GpuTasks:Store").Get<StoreOptions>() ?? new StoreOptions();
+if (builder.Configuration["GpuTasks:Store:Path"] is null)
+{
+    store.Path = Path.Combine(host.DataDirectory, "gputasks.db");
+}
+
+builder.UseOrleans(silo =>
+{
+    silo.UseGpuTasksCluster(host, store);
+    silo.AddGpuTasksStore(store);
+    silo.AddGpuTasksGrains(builder.Configuration);
+    silo.AddDashboard();
+});
+builder.Services.PostConfigure<DispatcherOptions>(options => options.Region = host.Region);
+builder.Services.PostConfigure<GatewayOptions>(options => options.Region = host.Region);
+
+var isGateway = host.Has(HostOptions.GatewayRole);
+builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Parse(host.HttpAddress), host.HttpPort));
+if (isGateway)
+{
+    builder.Services.AddGpuTasksGateway(builder.Configuration);
+}
+
+var app = builder.Build();
+if (isGateway)
+{
+    app.UseOperatorKey("/dashboard");
+    app.MapOrleansDashboard("/dashboard");
+    app.MapGpuTasksGateway();
+}
+else
+{
+    app.MapGet("/healthz", () => Results.Json(new { status = "ok" }));
+}
+
+await app.StartAsync();
+var addresses = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses;
+Console.WriteLine($"{(isGateway ? "gateway" : "health")}: {addresses.First()}");
+await app.WaitForShutdownAsync();
+return 0;

@@ -3,11 +3,11 @@ using System.Net;
 
 namespace GpuTasks.Hosting;
 
-/// <summary>What one silo process is and where it listens. Configuration section <c>GpuTasks:Host</c>.</summary>
+/// <summary>What one silo process is and where it listens. Configuration section <c>GpuTasks</c>.</summary>
 public sealed class HostOptions : IValidatableObject
 {
     /// <summary>Configuration section.</summary>
-    public const string Section = "GpuTasks:Host";
+    public const string Section = "GpuTasks";
 
     /// <summary>Hosts grains. Every silo has it.</summary>
     public const string ControlRole = "control";
@@ -29,6 +29,10 @@ public sealed class HostOptions : IValidatableObject
     /// <summary>Name of this silo, and of its node if it has that role: unique in the cluster. Default: the machine's name.</summary>
     [Required]
     public string Name { get; set; } = Environment.MachineName;
+
+    /// <summary>Region this cluster serves, as in ARNs. Default <c>local-1</c>.</summary>
+    [Required, RegularExpression("[a-z0-9-]{1,32}")]
+    public string Region { get; set; } = "local-1";
 
     /// <summary>Address of the HTTP endpoints. Default loopback.</summary>
     [Required]

@@ -168,7 +168,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
                     })],
                     Instances = [.. instances.Keys],
                     Adopted = true,
-                });
+                }, stoppingToken);
                 foreach (var instance in instances.Values)
                 {
                     await TellAsync(instance, InstanceState.Ready);

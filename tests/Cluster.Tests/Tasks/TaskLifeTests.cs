@@ -1,0 +1,314 @@
+using System.Text;
+using GpuTasks.Functions;
+using GpuTasks.Hosting;
+using GpuTasks.Nodes;
+using GpuTasks.Storage;
+using GpuTasks.Tasks;
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Orleans.TestingHost;
+
+namespace GpuTasks.Tests.Tasks;
+
+/// <summary>The way of a task through real grains on a real store; only containers are fake.</summary>
+public sealed class TaskLifeTests : IAsyncLifetime
+{
+    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(30);
+    private readonly string folder = Directory.CreateTempSubdirectory("gputasks-life-").FullName;
+    private InProcessTestCluster cluster = null!;
+
+    private FakeNodeAgent Node => (FakeNodeAgent)cluster.Silos[0].ServiceProvider.GetRequiredService<INodeAgent>();
+
+    public async ValueTask InitializeAsync()
+    {
+        var configuration = new ConfigurationBuilder()
+            .AddInMemoryCollection(new Dictionary<string, string?> { ["GpuTasks:Dispatch:IdleTimeoutSeconds"] = "2" })
+            .Build();
+        var builder = new InProcessTestClusterBuilder(1);
+        builder.ConfigureSilo((_, silo) =>
+        {
+            silo.AddGpuTasksStore(new StoreOptions { Path = Path.Combine(folder, "store.db") });
+            silo.AddGpuTasksGrains(configuration);
+            silo.Services.AddSingleton<FakeNodeAgent>();
+            silo.Services.AddSingleton<INodeAgent>(services => services.GetRequiredService<FakeNodeAgent>());
+            silo.Services.AddSingleton<IHostedService>(services => services.GetRequiredService<FakeNodeAgent>());
+        });
+        cluster = builder.Build();
+        await cluster.DeployAsync();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await cluster.DisposeAsync();
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task A_task_goes_from_submit_to_success_and_keeps_its_answer()
+    {
+        var task = await SubmitAsync(await FunctionAsync(), "ok");
+        var end = await UntilFinalAsync(task);
+        Assert.Equal(GpuTaskStatus.Succeeded, end.Status);
+        Assert.Equal("answer of " + TaskViews.RunId(end.Key.TaskId, 1), Encoding.UTF8.GetString(end.Result!));
+        Assert.Equal([GpuTaskStatus.Enqueued, GpuTaskStatus.Running, GpuTaskStatus.Succeeded], end.Events.Select(e => e.Status));
+    }
+
+    [Fact]
+    public async Task The_same_id_twice_is_one_task()
+    {
+        var function = await FunctionAsync();
+        var task = Task(function, "twice");
+        var submission = Submission("ok");
+        var answers = await System.Threading.Tasks.Task.WhenAll(Enumerable.Range(0, 10).Select(_ => task.Submit(submission)));
+        Assert.Single(answers, SubmitOutcome.Accepted);
+        await UntilFinalAsync(task);
+        Assert.Single(Node.Started, run => run.StartsWith("twice.", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task A_failing_function_is_tried_as_often_as_permitted()
+    {
+        var function = await FunctionAsync();
+        var failed = await UntilFinalAsync(await SubmitAsync(function, "fail", retries: 1));
+        Assert.Equal((GpuTaskStatus.Failed, 2, 1), (failed.Status, failed.Attempt, failed.Retries));
+        var recovered = await UntilFinalAsync(await SubmitAsync(function, "fail-until 2", retries: 1));
+        Assert.Equal((GpuTaskStatus.Succeeded, 2, 1), (recovered.Status, recovered.Attempt, recovered.Retries));
+    }
+
+    [Fact]
+    public async Task No_more_run_at_once_than_there_are_cards_and_the_rest_waits_its_turn()
+    {
+        var function = await FunctionAsync();
+        var tasks = new List<ITaskGrain>();
+        for (var i = 0; i < 5; i++)
+        {
+            tasks.Add(await SubmitAsync(function, "hold", id: $"h{i}"));
+        }
+
+        await UntilAsync(() => Node.Running.Count == 2);
+        Assert.Equal(["h0.1", "h1.1"], Node.Running.Order());
+        for (var i = 0; i < 5; i++)
+        {
+            await UntilAsync(() => Node.Running.Contains($"h{i}.1"));
+            Assert.True(Node.Running.Count <= 2);
+            await Node.FinishAsync($"h{i}.1");
+        }
+
+        foreach (var task in tasks)
+        {
+            Assert.Equal(GpuTaskStatus.Succeeded, (await UntilFinalAsync(task)).Status);
+        }
+
+        Assert.Equal(2, Node.LaunchCount);
+    }
+
+    [Fact]
+    public async Task Stop_while_enqueued_never_launches_a_run()
+    {
+        Node.Cards = 0;
+        var task = await SubmitAsync(await FunctionAsync(), "ok", id: "queued");
+        Assert.Equal(StopOutcome.Accepted, await task.Stop("asked"));
+        Assert.Equal(GpuTaskStatus.Stopped, (await task.Get(false))!.Status);
+        Node.Cards = 2;
+        await UntilFinalAsync(await SubmitAsync(FunctionOf(task), "ok", id: "after"));
+        Assert.DoesNotContain(Node.Started, run => run.StartsWith("queued.", StringComparison.Ordinal));
+        Assert.Equal(StopOutcome.AlreadyFinal, await task.Stop("again"));
+    }
+
+    [Fact]
+    public async Task Stop_while_running_is_stopping_until_the_run_is_seen_to_end()
+    {
+        var task = await SubmitAsync(await FunctionAsync(), "stubborn", id: "s");
+        await UntilAsync(() => Node.Running.Contains("s.1"));
+        Assert.Equal(StopOutcome.Accepted, await task.Stop("asked"));
+        Assert.Equal(StopOutcome.Accepted, await task.Stop("twice"));
+        Assert.Equal(GpuTaskStatus.Stopping, (await task.Get(false))!.Status);
+        await Node.FinishAsync("s.1", RunOutcome.Cancelled);
+        var end = await UntilFinalAsync(task);
+        Assert.Equal((GpuTaskStatus.Stopped, 1), (end.Status, end.Attempt));
+    }
+
+    [Fact]
+    public async Task A_lost_answer_of_the_node_starts_no_second_run()
+    {
+        Node.LoseAnswers = 2;
+        var task = await SubmitAsync(await FunctionAsync(), "hold", id: "l");
+        await UntilAsync(() => Node.LoseAnswers < 0);
+        await Node.FinishAsync("l.1");
+        var end = await UntilFinalAsync(task);
+        Assert.Equal((GpuTaskStatus.Succeeded, 1), (end.Status, end.Attempt));
+        Assert.Single(Node.Started);
+    }
+
+    [Fact]
+    public async Task A_reboot_of_the_node_costs_no_attempt_of_the_callers()
+    {
+        var task = await SubmitAsync(await FunctionAsync(), "hold", retries: 0, id: "r");
+        await UntilAsync(() => Node.Running.Contains("r.1"));
+        Node.Reboot();
+        await UntilAsync(() => Node.Running.Contains("r.2"), TimeSpan.FromSeconds(60));
+        await Node.FinishAsync("r.2");
+        var end = await UntilFinalAsync(task);
+        Assert.Equal((GpuTaskStatus.Succeeded, 0, 1), (end.Status, end.Retries, end.PlatformFaults));
+    }
+
+    [Fact]
+    public async Task A_broken_image_fails_the_task_after_its_attempts_and_says_why()
+    {
+        Node.FailLaunches = new LaunchFailure(RunOutcome.ImageError, "no such image: nowhere:1");
+        var end = await UntilFinalAsync(await SubmitAsync(await FunctionAsync(), "ok", retries: 1));
+        Assert.Equal((GpuTaskStatus.Failed, RunOutcome.ImageError, 2), (end.Status, end.Outcome, end.Attempt));
+        Assert.Contains("nowhere:1", end.ErrorMessage, StringComparison.Ordinal);
+        Assert.Empty(Node.Started);
+    }
+
+    [Fact]
+    public async Task A_task_nobody_serves_expires()
+    {
+        Node.Cards = 0;
+        var task = Task(await FunctionAsync(), "old");
+        await task.Submit(Submission("ok") with { MaxEventAge = TimeSpan.FromSeconds(1) });
+        Assert.Equal(GpuTaskStatus.Expired, (await UntilFinalAsync(task)).Status);
+    }
+
+    [Fact]
+    public async Task Deleting_the_function_ends_what_waits_and_what_runs_and_its_instances_leave()
+    {
+        var function = await FunctionAsync();
+        var running = await SubmitAsync(function, "hold", id: "d0");
+        await UntilAsync(() => Node.Running.Contains("d0.1"));
+        var more = new List<ITaskGrain>();
+        for (var i = 1; i < 4; i++)
+        {
+            more.Add(await SubmitAsync(function, "hold", id: $"d{i}"));
+        }
+
+        Assert.Equal(FunctionChange.Done, await function.Delete());
+        Assert.Equal(GpuTaskStatus.Stopped, (await UntilFinalAsync(running)).Status);
+        Assert.Equal(GpuTaskStatus.Invalid, (await UntilFinalAsync(more[2])).Status);
+        await UntilAsync(() => Node.InstanceCount == 0);
+    }
+
+    [Fact]
+    public async Task An_idle_instance_leaves_and_its_card_serves_another_function()
+    {
+        Node.Cards = 1;
+        var first = await FunctionAsync();
+        await UntilFinalAsync(await SubmitAsync(first, "ok", id: "one"));
+        await UntilFinalAsync(await SubmitAsync(await FunctionAsync(), "ok", id: "two"));
+        await UntilAsync(() => Node.InstanceCount == 0);
+    }
+
+    [Fact]
+    public async Task A_new_definition_replaces_instances_after_their_runs()
+    {
+        var function = await FunctionAsync();
+        var held = await SubmitAsync(function, "hold", id: "u1");
+        await UntilAsync(() => Node.Running.Contains("u1.1"));
+        var before = (await function.Get())!;
+        Assert.Equal(FunctionChange.Conflict, await function.Update(before.Spec, before.Revision + 7));
+        Assert.Equal(FunctionChange.Done, await function.Update(before.Spec with { TimeoutSeconds = 99 }, before.Revision));
+        await UntilFinalAsync(await SubmitAsync(function, "ok", id: "u2"));
+        Assert.Equal(2, Node.LaunchCount);
+        Assert.Contains("u1.1", Node.Running);
+        await Node.FinishAsync("u1.1");
+        Assert.Equal(GpuTaskStatus.Succeeded, (await UntilFinalAsync(held)).Status);
+    }
+
+    [Fact]
+    public async Task Tasks_survive_the_loss_of_every_activation()
+    {
+        var function = await FunctionAsync();
+        var running = await SubmitAsync(function, "hold", id: "k0");
+        await UntilAsync(() => Node.Running.Contains("k0.1"));
+        Node.Cards = 1;
+        var waiting = await SubmitAsync(function, "ok", id: "k1");
+        await cluster.DeactivateAsync(running.GetGrainId());
+        await cluster.DeactivateAsync(waiting.GetGrainId());
+        await cluster.DeactivateAsync(cluster.Client.GetGrain<GpuTasks.Dispatch.IDispatcherGrain>(function.GetPrimaryKeyString()).GetGrainId());
+        await Node.FinishAsync("k0.1");
+        Assert.Equal(GpuTaskStatus.Succeeded, (await UntilFinalAsync(running)).Status);
+        Assert.Equal(GpuTaskStatus.Succeeded, (await UntilFinalAsync(waiting)).Status);
+        Assert.Single(Node.Started, run => run == "k0.1");
+    }
+
+    [Fact]
+    public async Task Lists_and_counts_agree_with_the_tasks()
+    {
+        var function = await FunctionAsync();
+        await UntilFinalAsync(await SubmitAsync(function, "ok", id: "a"));
+        await UntilFinalAsync(await SubmitAsync(function, "fail", retries: 0, id: "b"));
+        var query = cluster.Client.GetGrain<ITaskQueryGrain>("1001");
+        var name = function.GetPrimaryKeyString().Split('/')[1];
+        var page = await query.List(new TaskQuery { Function = name, Limit = 1, Ascending = true });
+        var next = await query.List(new TaskQuery { Function = name, Limit = 1, Ascending = true, NextToken = page.NextToken });
+        Assert.Equal(["a", "b"], page.Tasks.Concat(next.Tasks).Select(task => task.Key.TaskId));
+        var counts = (await query.Count(name)).ByStatus;
+        Assert.Equal((1, 1), (counts[GpuTaskStatus.Succeeded], counts[GpuTaskStatus.Failed]));
+        Assert.Empty((await cluster.Client.GetGrain<ITaskQueryGrain>("1002").List(new TaskQuery { Function = name })).Tasks);
+    }
+
+    private async Task<IFunctionGrain> FunctionAsync()
+    {
+        var name = "f" + Guid.NewGuid().ToString("N")[..8];
+        var function = cluster.Client.GetGrain<IFunctionGrain>($"1001/{name}");
+        var created = await function.Create(new FunctionSpec
+        {
+            Name = name,
+            Cpu = 1,
+            MemoryMiB = 1024,
+            Gpu = new GpuSpec("fc.gpu.tesla.1", 16_384),
+            TimeoutSeconds = 600,
+            Container = new ContainerSpec { Image = "any:1" },
+        });
+        Assert.Equal(FunctionChange.Done, created);
+        return function;
+    }
+
+    private IFunctionGrain FunctionOf(ITaskGrain task) => cluster.Client.GetGrain<IFunctionGrain>(TaskKey.Parse(task.GetPrimaryKeyString()).FunctionKey);
+
+    private ITaskGrain Task(IFunctionGrain function, string id) => cluster.Client.GetGrain<ITaskGrain>($"{function.GetPrimaryKeyString()}/{id}");
+
+    private static TaskSubmission Submission(string script, int retries = 3) => new()
+    {
+        RequestId = Guid.NewGuid().ToString(),
+        Payload = Encoding.UTF8.GetBytes(script),
+        MaxRetryAttempts = retries,
+    };
+
+    private async Task<ITaskGrain> SubmitAsync(IFunctionGrain function, string script, int retries = 3, string? id = null)
+    {
+        var task = Task(function, id ?? "t" + Guid.NewGuid().ToString("N")[..8]);
+        Assert.Equal(SubmitOutcome.Accepted, await task.Submit(Submission(script, retries)));
+        return task;
+    }
+
+    private static async Task<TaskSnapshot> UntilFinalAsync(ITaskGrain task)
+    {
+        TaskSnapshot? seen = null;
+        var limit = DateTime.UtcNow + TimeSpan.FromSeconds(60);
+        while (DateTime.UtcNow < limit)
+        {
+            seen = await task.Get(includeData: true);
+            if (seen!.Status.IsFinal())
+            {
+                return seen;
+            }
+
+            await System.Threading.Tasks.Task.Delay(20);
+        }
+
+        throw new TimeoutException($"Task {task.GetPrimaryKeyString()} is still {seen?.Status}: {seen?.ErrorMessage}");
+    }
+
+    private static async Task UntilAsync(Func<bool> condition, TimeSpan? deadline = null)
+    {
+        var limit = DateTime.UtcNow + (deadline ?? Deadline);
+        while (!condition())
+        {
+            Assert.True(DateTime.UtcNow < limit, "The condition did not come true in time.");
+            await System.Threading.Tasks.Task.Delay(20);
+        }
+    }
+}
