@@ -1,8 +1,10 @@
 using System.ComponentModel.DataAnnotations;
 using System.Net;
+using GpuTasks.Containers;
 using GpuTasks.Dispatch;
 using GpuTasks.Gateway;
 using GpuTasks.Hosting;
+using GpuTasks.Nodes;
 using GpuTasks.Storage;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
@@ -33,6 +35,17 @@ builder.UseOrleans(silo =>
     silo.AddGpuTasksGrains(builder.Configuration);
     silo.AddDashboard();
 });
+if (host.Has(HostOptions.NodeRole))
+{
+    // After Orleans, so that the silo runs before the agent reports.
+    builder.Services.AddNodeAgent(builder.Configuration.GetSection(HostOptions.Section));
+    builder.Services.PostConfigure<NodeOptions>(node =>
+    {
+        (node.Name, node.Region) = (host.Name, host.Region);
+        node.DataDirectory = node.DataDirectory.Length > 0 ? node.DataDirectory : Path.GetFullPath(Path.Combine(host.DataDirectory, "node"));
+    });
+}
+
 builder.Services.PostConfigure<DispatcherOptions>(options => options.Region = host.Region);
 builder.Services.PostConfigure<GatewayOptions>(options => options.Region = host.Region);
 

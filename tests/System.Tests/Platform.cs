@@ -34,14 +34,14 @@ internal sealed partial class Platform : IAsyncDisposable
         settings = new Dictionary<string, string>
         {
             ["GpuTasks:DataDirectory"] = Path.Combine(Folder, "data"),
-            ["GpuTasks:Node:Name"] = Name,
+            ["GpuTasks:Name"] = Name,
             ["GpuTasks:Node:Cards"] = "fc.gpu.tesla.1:16384x2",
             ["GpuTasks:Node:Cpus"] = "16",
             ["GpuTasks:Node:MemoryMiB"] = "16384",
             ["GpuTasks:Node:DockerHost"] = dockerHost,
             ["GpuTasks:Node:RelayPath"] = Machine.RelayPath,
             ["GpuTasks:Gateway:KeysFile"] = keys,
-            ["GpuTasks:Gateway:Port"] = Port.ToString(System.Globalization.CultureInfo.InvariantCulture),
+            ["GpuTasks:HttpPort"] = Port.ToString(System.Globalization.CultureInfo.InvariantCulture),
         };
         foreach (var (name, value) in more)
         {
