@@ -36,6 +36,18 @@ public sealed class StoreOptions
     /// <summary>True keeps the members of the cluster in the store, as more than one silo needs. Default false.</summary>
     public bool UseStoreClustering { get; set; }
 
+    /// <summary>True commits the writes that wait together; false gives each write a transaction of its own. Default true.</summary>
+    public bool GroupCommit { get; set; } = true;
+
+    /// <summary>Most rows of one commit: 1 to 5,000, default 512.</summary>
+    public int GroupCommitRows { get; set; } = 512;
+
+    /// <summary>Most writes that wait for a commit; further ones wait for a place: 1 to 100,000, default 4,096.</summary>
+    public int GroupCommitQueue { get; set; } = 4096;
+
+    /// <summary>How long a write waits for a place before it is refused: 1 ms to 1 min, default 5 s.</summary>
+    public TimeSpan WritePatience { get; set; } = TimeSpan.FromSeconds(5);
+
     /// <summary>Every fault of these options in words; empty if there is none.</summary>
     public IReadOnlyList<string> FindFaults()
     {
@@ -71,6 +83,21 @@ public sealed class StoreOptions
             default:
                 faults.Add($"{nameof(Provider)} is {Provider}; it must be {nameof(StoreProvider.Sqlite)} or {nameof(StoreProvider.PostgreSql)}.");
                 break;
+        }
+
+        if (GroupCommitRows is < 1 or > 5000)
+        {
+            faults.Add($"{nameof(GroupCommitRows)} is {GroupCommitRows}; it must be 1 to 5000.");
+        }
+
+        if (GroupCommitQueue is < 1 or > 100_000)
+        {
+            faults.Add($"{nameof(GroupCommitQueue)} is {GroupCommitQueue}; it must be 1 to 100000.");
+        }
+
+        if (WritePatience < TimeSpan.FromMilliseconds(1) || WritePatience > TimeSpan.FromMinutes(1))
+        {
+            faults.Add($"{nameof(WritePatience)} is {WritePatience}; it must be 1 ms to 1 min.");
         }
 
         return faults;

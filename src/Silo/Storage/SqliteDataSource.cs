@@ -30,12 +30,18 @@ internal sealed class SqliteDataSource : DbDataSource
 
     public override string ConnectionString { get; }
 
-    protected override DbConnection CreateDbConnection()
+    /// <summary>An open connection that is nobody else's afterwards, with room to keep the pages that writes touch.</summary>
+    public SqliteConnection OpenWriter()
     {
-        var connection = new SqliteConnection(ConnectionString);
-        connection.StateChange += SetPragmas;
+        var connection = Create(new SqliteConnectionStringBuilder(ConnectionString) { Pooling = false }.ToString());
+        connection.Open();
+        using var command = connection.CreateCommand();
+        command.CommandText = "pragma cache_size = -65536";
+        command.ExecuteNonQuery();
         return connection;
     }
+
+    protected override DbConnection CreateDbConnection() => Create(ConnectionString);
 
     protected override void Dispose(bool disposing)
     {
@@ -57,6 +63,13 @@ internal sealed class SqliteDataSource : DbDataSource
     {
         using var connection = new SqliteConnection(ConnectionString);
         SqliteConnection.ClearPool(connection);
+    }
+
+    private SqliteConnection Create(string connectionString)
+    {
+        var connection = new SqliteConnection(connectionString);
+        connection.StateChange += SetPragmas;
+        return connection;
     }
 
     private void SetPragmas(object sender, StateChangeEventArgs change)

@@ -1,12 +1,16 @@
 using GpuTasks.Store;
 using Microsoft.Extensions.Options;
+using Npgsql;
 using Orleans.Configuration;
+using Orleans.Storage;
 
 namespace GpuTasks.Storage;
 
 /// <summary>Gives a silo its store.</summary>
 public static class StoreSiloBuilderExtensions
 {
+    private const string PlainProvider = "store-plain";
+
     /// <summary>
     /// Registers grain storage <see cref="StoreNames.Provider"/>, reminders, the indexes and, if asked for, clustering on
     /// the one database. The schema is brought up to date before anything of the silo starts.
@@ -23,9 +27,17 @@ public static class StoreSiloBuilderExtensions
         builder.Services.AddSingleton<SystemTextJsonStorageSerializer>();
         builder.Services.AddSingleton<ITaskIndex, TaskIndex>();
         builder.Services.AddSingleton<IFunctionIndex, FunctionIndex>();
-        builder.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, MigrateAtStart>();
+        builder.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, StoreLifetime>();
+        if (options.GroupCommit)
+        {
+            builder.Services.AddSingleton(CreateCommitter);
+            builder.Services.AddKeyedSingleton<IGrainStorage>(StoreNames.Provider, (services, _) => new GroupCommitStorage(
+                services.GetRequiredKeyedService<IGrainStorage>(PlainProvider),
+                services.GetRequiredService<GroupCommitter>(),
+                services.GetRequiredService<SystemTextJsonStorageSerializer>()));
+        }
 
-        builder.AddAdoNetGrainStorage(StoreNames.Provider, o => o.Configure<StoreDatabase, SystemTextJsonStorageSerializer>((storage, database, serializer) =>
+        builder.AddAdoNetGrainStorage(options.GroupCommit ? PlainProvider : StoreNames.Provider, o => o.Configure<StoreDatabase, SystemTextJsonStorageSerializer>((storage, database, serializer) =>
         {
             storage.Invariant = database.Invariant;
             storage.DataSource = database.DataSource;
@@ -49,14 +61,31 @@ public static class StoreSiloBuilderExtensions
         return builder;
     }
 
-    /// <summary>The Orleans providers read their texts from the database when they start, so the migration comes first of all.</summary>
-    private sealed class MigrateAtStart(StoreDatabase database, IOptions<ClusterOptions> cluster, ILogger<StoreMigrator> logger)
-        : ILifecycleParticipant<ISiloLifecycle>
+    private static GroupCommitter CreateCommitter(IServiceProvider services)
+    {
+        var database = services.GetRequiredService<StoreDatabase>();
+        var service = services.GetRequiredService<IOptions<ClusterOptions>>().Value.ServiceId;
+        IRowSink sink = database.DataSource is NpgsqlDataSource source
+            ? new PostgreSqlRowSink(source, service)
+            : new SqliteRowSink((SqliteDataSource)database.DataSource, service);
+        return new GroupCommitter(sink, database.Options, services.GetRequiredService<ILogger<GroupCommitter>>());
+    }
+
+    /// <summary>
+    /// First to start, since the Orleans providers read their texts from the database; last to stop, so that what grains
+    /// write while they are deactivated is committed.
+    /// </summary>
+    private sealed class StoreLifetime(
+        StoreDatabase database,
+        IOptions<ClusterOptions> cluster,
+        ILogger<StoreMigrator> logger,
+        GroupCommitter? committer = null) : ILifecycleParticipant<ISiloLifecycle>
     {
         public void Participate(ISiloLifecycle observer) => observer.Subscribe(
-            nameof(StoreMigrator),
+            nameof(StoreLifetime),
             ServiceLifecycleStage.First,
             cancellationToken => new StoreMigrator(database, StoreScript.For(database.Provider), logger)
-                .MigrateAsync(cluster.Value.ServiceId, cancellationToken));
+                .MigrateAsync(cluster.Value.ServiceId, cancellationToken),
+            _ => Task.Run(() => committer?.Dispose(), CancellationToken.None));
     }
 }

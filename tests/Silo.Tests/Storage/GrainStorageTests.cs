@@ -8,6 +8,10 @@ public sealed class GrainStorageOnSqliteTests(SqliteStore store) : GrainStorageT
 
 public sealed class GrainStorageOnPostgreSqlTests(PostgreSqlStore store) : GrainStorageTests(store), IClassFixture<PostgreSqlStore>;
 
+public sealed class PlainGrainStorageOnSqliteTests(PlainSqliteStore store) : GrainStorageTests(store), IClassFixture<PlainSqliteStore>;
+
+public sealed class PlainGrainStorageOnPostgreSqlTests(PlainPostgreSqlStore store) : GrainStorageTests(store), IClassFixture<PlainPostgreSqlStore>;
+
 public abstract class GrainStorageTests
 {
     private readonly TestStore store;
@@ -135,6 +139,29 @@ public abstract class GrainStorageTests
         await store.Storage.ClearStateAsync(StoreNames.Task, Id("a"), await ReadAsync("a"));
         await Assert.ThrowsAsync<InconsistentStateException>(() => UpdateAsync(mine, s => s with { Attempt = 9 }));
         Assert.False((await ReadAsync("a")).RecordExists);
+    }
+
+    [Fact]
+    public async Task An_activation_that_slept_through_deletion_and_rebirth_of_its_row_is_refused()
+    {
+        var old = await CreateAsync("a");
+        await store.Storage.ClearStateAsync(StoreNames.Task, Id("a"), await ReadAsync("a"));
+        await CreateAsync("a");
+        await Assert.ThrowsAsync<InconsistentStateException>(() => UpdateAsync(old, s => s with { Attempt = 9 }));
+        Assert.Equal(0, (await ReadAsync("a")).State.Attempt);
+    }
+
+    [Fact]
+    public async Task A_row_deleted_underneath_fails_no_other_row()
+    {
+        var gone = await CreateAsync("gone");
+        var others = await Task.WhenAll(Enumerable.Range(0, 20).Select(i => CreateAsync($"t{i}")));
+        await store.Storage.ClearStateAsync(StoreNames.Task, Id("gone"), await ReadAsync("gone"));
+        var writes = others.Select(o => UpdateAsync(o, s => s with { Attempt = 1 })).ToList();
+        await Assert.ThrowsAsync<InconsistentStateException>(() => UpdateAsync(gone, s => s with { Attempt = 9 }));
+        await Task.WhenAll(writes);
+        Assert.False((await ReadAsync("gone")).RecordExists);
+        Assert.Equal(20, (await RowsAsync()).Count);
     }
 
     [Fact]

@@ -10,6 +10,9 @@ internal static class Samples
 {
     public static readonly DateTimeOffset Noon = new(2026, 3, 1, 12, 0, 0, 123, TimeSpan.Zero);
 
+    /// <summary>Attributes cannot carry half a character, so they name it.</summary>
+    public static string WithLoneSurrogate(string text) => text.Replace("<lone>", "\ud800", StringComparison.Ordinal);
+
     public static string NewAccount() => $"acc{Guid.NewGuid():N}";
 
     public static TaskState Waiting(TaskKey key, DateTimeOffset? at = null, int priority = 0, string qualifier = "LATEST", bool recorded = true) => new()

@@ -117,7 +117,7 @@ public abstract class TaskIndexTests
     [InlineData("job-1/")]
     [InlineData("'; drop table grain_state; --")]
     [InlineData("job\0")]
-    [InlineData("job\ud800")]
+    [InlineData("job<lone>")]
     [InlineData("job\uffff")]
     [InlineData("job\ud7ff")]
     [InlineData("job\udbff\udfff")]
@@ -126,7 +126,7 @@ public abstract class TaskIndexTests
     {
         await AddAsync("job-1", At(1));
         await AddAsync("jab", At(1));
-        Assert.Empty(await ListAsync(new TaskQuery { Function = "f", Prefix = prefix }));
+        Assert.Empty(await ListAsync(new TaskQuery { Function = "f", Prefix = Samples.WithLoneSurrogate(prefix) }));
         Assert.Equal(2, (await ListAsync(new TaskQuery { Function = "f" })).Count);
     }
 

@@ -84,6 +84,17 @@ public class SqliteStore : TestStore
     }
 }
 
+/// <summary>The same without group commit.</summary>
+public sealed class PlainSqliteStore : SqliteStore
+{
+    public override async Task<StoreOptions> CreateAsync()
+    {
+        var options = await base.CreateAsync();
+        options.GroupCommit = false;
+        return options;
+    }
+}
+
 /// <summary>A new database on the server that GPUTASKS_TEST_POSTGRES names.</summary>
 public class PostgreSqlStore : TestStore
 {
@@ -117,5 +128,16 @@ public class PostgreSqlStore : TestStore
         {
             await ExecuteOnServerAsync($"drop database if exists {name} with (force)");
         }
+    }
+}
+
+/// <summary>The same without group commit.</summary>
+public sealed class PlainPostgreSqlStore : PostgreSqlStore
+{
+    public override async Task<StoreOptions> CreateAsync()
+    {
+        var options = await base.CreateAsync();
+        options.GroupCommit = false;
+        return options;
     }
 }

@@ -73,6 +73,8 @@ select payload as "PayloadBinary", version as "Version" from grain_state
 where key = coalesce(@GrainIdExtensionString, '') and kind = @GrainTypeString and n0 = @GrainIdN0 and n1 = @GrainIdN1 and service = @ServiceId
 
 -- @query WriteToStorageKey
+-- A new row starts at a version taken from the clock, so that an activation which has slept through the row's deletion and
+-- a new row of its key cannot take the new row for its own.
 -- PostgreSQL refuses to read JSON with NUL in it, which a function's error message may well hold; the index never does.
 with i as (select replace(convert_from(@PayloadBinary, 'UTF8'), '\u0000', '\u0001')::json -> 'Index' as x),
 updated as (
@@ -88,7 +90,8 @@ updated as (
 inserted as (
     insert into grain_state (key, kind, n0, n1, service, version, payload,
         account, function, task_id, qualifier, status, listed, priority, enqueued_at, started_at, ended_at, wake_at)
-    select coalesce(@GrainIdExtensionString, ''), @GrainTypeString, @GrainIdN0, @GrainIdN1, @ServiceId, 1, @PayloadBinary,
+    select coalesce(@GrainIdExtensionString, ''), @GrainTypeString, @GrainIdN0, @GrainIdN1, @ServiceId, 1 + ((extract(epoch from clock_timestamp()) * 1000)::bigint % 2000000000)::int,
+        @PayloadBinary,
         x ->> 'Account', x ->> 'Function', x ->> 'TaskId', x ->> 'Qualifier', x ->> 'Status',
         (x ->> 'Listed')::boolean, (x ->> 'Priority')::int, (x ->> 'EnqueuedAt')::bigint,
         (x ->> 'StartedAt')::bigint, (x ->> 'EndedAt')::bigint, (x ->> 'WakeAt')::bigint

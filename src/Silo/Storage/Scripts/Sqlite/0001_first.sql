@@ -98,6 +98,8 @@ select payload as PayloadBinary, version as Version from grain_state
 where key = coalesce(@GrainIdExtensionString, '') and kind = @GrainTypeString and n0 = @GrainIdN0 and n1 = @GrainIdN1 and service = @ServiceId
 
 -- @query WriteToStorageKey
+-- A new row starts at a version taken from the clock, so that an activation which has slept through the row's deletion and
+-- a new row of its key cannot take the new row for its own.
 with i as materialized (select cast(@PayloadBinary as text) -> '$.Index' as x)
 update grain_state set payload = @PayloadBinary, version = version + 1, modified = unixepoch(),
     account = x ->> 'Account', function = x ->> 'Function', task_id = x ->> 'TaskId', qualifier = x ->> 'Qualifier',
@@ -110,7 +112,8 @@ returning version as NewGrainStateVersion;
 with i as materialized (select cast(@PayloadBinary as text) -> '$.Index' as x)
 insert into grain_state (key, kind, n0, n1, service, version, payload,
     account, function, task_id, qualifier, status, listed, priority, enqueued_at, started_at, ended_at, wake_at)
-select coalesce(@GrainIdExtensionString, ''), @GrainTypeString, @GrainIdN0, @GrainIdN1, @ServiceId, 1, @PayloadBinary,
+select coalesce(@GrainIdExtensionString, ''), @GrainTypeString, @GrainIdN0, @GrainIdN1, @ServiceId, 1 + cast(unixepoch('subsec') * 1000 as integer) % 2000000000,
+    @PayloadBinary,
     x ->> 'Account', x ->> 'Function', x ->> 'TaskId', x ->> 'Qualifier', x ->> 'Status', x ->> 'Listed', x ->> 'Priority',
     x ->> 'EnqueuedAt', x ->> 'StartedAt', x ->> 'EndedAt', x ->> 'WakeAt'
 from i where @GrainStateVersion is null
