@@ -39,6 +39,8 @@ public static class GatewayExtensions
             kestrel.Limits.MaxRequestHeadersTotalSize = 131_072;
             kestrel.Limits.MaxRequestHeaderCount = 1_000;
 
+            kestrel.ConfigureEndpointDefaults(listen => listen.Use(next => connection => RejectionAnswer.OnConnectionAsync(next, connection)));
+
             // Clients fail on a connection that closes under them (contract, appendix B).
             kestrel.Limits.KeepAliveTimeout = TimeSpan.FromMinutes(3);
         });

@@ -249,6 +249,28 @@ public sealed class BadInputTests : IAsyncLifetime
         Assert.Contains("\"Code\":\"InvalidArgument\"", answer, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("GET /2023-03-30/functions/f/async-tasks/%00 HTTP/1.1\r\nHost: x\r\n\r\n")]
+    [InlineData("GET /2023-03-30/functions HTTP/1.1\r\n\r\n")]
+    [InlineData("GET /2023-03-30/functions HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n")]
+    [InlineData("GET  HTTP/1.1\r\n\r\n")]
+    [InlineData("hello\r\n\r\n")]
+    [InlineData("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n")]
+    public async Task What_is_refused_before_it_is_a_request_is_told_in_json_too(string request)
+    {
+        using var client = new TcpClient();
+        await client.ConnectAsync(IPAddress.Loopback, server.Url.Port, Cancel);
+        await using var stream = client.GetStream();
+        await stream.WriteAsync(Encoding.ASCII.GetBytes(request), Cancel);
+        using var reader = new StreamReader(stream);
+        var answer = await reader.ReadToEndAsync(Cancel).WaitAsync(TimeSpan.FromSeconds(10), Cancel);
+        Assert.StartsWith("HTTP/1.1 400", answer, StringComparison.Ordinal);
+        Assert.Contains("X-Fc-Request-Id: r", answer, StringComparison.Ordinal);
+        var body = answer[(answer.IndexOf("\r\n\r\n", StringComparison.Ordinal) + 4)..];
+        Assert.Contains($"Content-Length: {body.Length}\r\n", answer, StringComparison.Ordinal);
+        Assert.Equal("InvalidArgument", System.Text.Json.JsonDocument.Parse(body).RootElement.GetProperty("Code").GetString());
+    }
+
     [Fact]
     public async Task Another_account_sees_nothing()
     {

@@ -47,6 +47,9 @@ internal sealed class FakePlatform
 
     public List<NodeStatus> Nodes { get; } = [];
 
+    /// <summary>Whether tasks move on: one whose event says sleep runs until it is stopped, every other succeeds at its first reading.</summary>
+    public bool Executes { get; set; }
+
     /// <summary>Thrown by every call while set.</summary>
     public Exception? Fault { get; set; }
 
@@ -226,6 +229,14 @@ internal sealed class FakeTask(FakePlatform platform, string key) : ITaskGrain
     {
         platform.Called($"task {key}");
         var task = platform.Tasks.GetValueOrDefault(key);
+        if (platform.Executes && task is { Status: GpuTaskStatus.Enqueued })
+        {
+            var sleeps = System.Text.Encoding.UTF8.GetString(task.Payload!).Contains("\"sleep\"", StringComparison.Ordinal);
+            platform.Tasks[key] = task = sleeps
+                ? task with { Status = GpuTaskStatus.Running }
+                : task with { Status = GpuTaskStatus.Succeeded, Result = task.Payload, EndedAt = DateTimeOffset.UtcNow };
+        }
+
         return Task.FromResult(includeData || task is null ? task : task with { Payload = null, Result = null });
     }
 

@@ -15,10 +15,12 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
     /// <summary>Id of the request, as answered in <c>X-Fc-Request-Id</c>.</summary>
     public static string RequestIdOf(HttpContext http) => (string)http.Items[RequestIdHeader]!;
 
+    /// <summary>It may serve as a task id, which starts with a letter; the time inside keeps rows of the store together.</summary>
+    public static string NewRequestId() => $"r{Guid.CreateVersion7():N}";
+
     public async Task InvokeAsync(HttpContext http)
     {
-        // It may serve as a task id, which starts with a letter; the time inside keeps rows of the store together.
-        var requestId = $"r{Guid.CreateVersion7():N}";
+        var requestId = NewRequestId();
         http.Items[RequestIdHeader] = requestId;
         http.Response.Headers[RequestIdHeader] = requestId;
         http.Response.Headers.XContentTypeOptions = "nosniff";

@@ -1,0 +1,227 @@
+// Asks a gateway through the official SDK, with nothing changed but its endpoint. Prints one line of JSON for each
+// check, {"check":NAME,"ok":BOOL,...}, and ends with 0 only if all are ok.
+//
+// Environment: GPUTASKS_ENDPOINT (host:port, without a scheme: the SDK would take it for a host),
+// GPUTASKS_ACCESS_KEY_ID, GPUTASKS_ACCESS_KEY_SECRET, GPUTASKS_IMAGE (the echo example's image),
+// GPUTASKS_GPU (TYPE:MEMORY_MB, or empty for a function without GPU), GPUTASKS_TIMEOUT (s for a task to end, default 120).
+'use strict';
+
+const assert = require('node:assert');
+const { Readable } = require('node:stream');
+const sdk = require('@alicloud/fc20230330');
+const { $OpenApiUtil } = require('@alicloud/openapi-core');
+const { RuntimeOptions } = require('@darabonba/typescript');
+
+const env = process.env;
+const functionName = `sdk-${Date.now().toString(36)}`;
+const patience = Number(env.GPUTASKS_TIMEOUT || 120) * 1000;
+// Both must exceed the longest synchronous call: the SDK's connect timeout is also its idle limit.
+const runtime = new RuntimeOptions({ connectTimeout: patience, readTimeout: patience });
+
+function clientWith(accessKeyId, accessKeySecret) {
+  return new sdk.default(new $OpenApiUtil.Config({
+    accessKeyId, accessKeySecret, endpoint: env.GPUTASKS_ENDPOINT, protocol: 'http', regionId: 'local-1',
+  }));
+}
+
+const client = clientWith(env.GPUTASKS_ACCESS_KEY_ID, env.GPUTASKS_ACCESS_KEY_SECRET);
+let failed = 0;
+
+async function check(name, run) {
+  try {
+    console.log(JSON.stringify({ check: name, ok: true, ...(await run()) }));
+  } catch (e) {
+    failed++;
+    console.log(JSON.stringify({ check: name, ok: false, code: e.code, status: e.statusCode, error: String(e.message || e) }));
+  }
+}
+
+async function refused(status, code, call) {
+  try {
+    await call();
+  } catch (e) {
+    assert.strictEqual(e.code, code);
+    assert.strictEqual(e.statusCode, status);
+    assert.ok(e.requestId, 'an error carries its request id');
+    return { code: e.code, status: e.statusCode };
+  }
+  throw new Error(`was not refused; expected ${status} ${code}`);
+}
+
+function invoke(name, event, headers) {
+  return client.invokeFunctionWithOptions(name,
+    new sdk.InvokeFunctionRequest({ body: Readable.from(Buffer.from(JSON.stringify(event))) }), new sdk.InvokeFunctionHeaders(headers), runtime);
+}
+
+const submit = (taskId, event, name = functionName) => invoke(name, event, { xFcInvocationType: 'Async', xFcAsyncTaskId: taskId });
+
+const getTask = async (taskId) => (await client.getAsyncTaskWithOptions(functionName, taskId, new sdk.GetAsyncTaskRequest({}), {}, runtime)).body;
+
+const listTasks = async (filter) =>
+  (await client.listAsyncTasksWithOptions(functionName, new sdk.ListAsyncTasksRequest(filter), {}, runtime)).body;
+
+async function until(taskId, statuses) {
+  const seen = [];
+  for (const end = Date.now() + patience; ;) {
+    const task = await getTask(taskId);
+    if (seen.at(-1) !== task.status) seen.push(task.status);
+    if (statuses.includes(task.status)) return { task, seen };
+    if (Date.now() > end) throw new Error(`task ${taskId} is ${task.status}, not ${statuses}: ${task.taskErrorMessage}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+async function textOf(stream) {
+  const parts = [];
+  for await (const part of stream) parts.push(part);
+  return Buffer.concat(parts).toString();
+}
+
+async function main() {
+  const [gpuType, gpuMemory] = (env.GPUTASKS_GPU || '').split(':');
+  await check('create function', async () => {
+    const { body } = await client.createFunctionWithOptions(new sdk.CreateFunctionRequest({
+      body: new sdk.CreateFunctionInput({
+        functionName, runtime: 'custom-container', handler: 'index.handler', description: 'made by the SDK', timeout: 120,
+        cpu: 0.5, memorySize: 512, diskSize: 512, environmentVariables: { WHO: 'sdk' },
+        ...(gpuType ? { gpuConfig: new sdk.GPUConfig({ gpuType, gpuMemorySize: Number(gpuMemory) }) } : {}),
+        customContainerConfig: new sdk.CustomContainerConfig({
+          image: env.GPUTASKS_IMAGE || 'gputasks-echo', port: 9000,
+          healthCheckConfig: new sdk.CustomHealthCheckConfig({
+            httpGetUrl: '/ready', initialDelaySeconds: 0, periodSeconds: 1, timeoutSeconds: 1, failureThreshold: 60, successThreshold: 1,
+          }),
+        }),
+      }),
+    }), {}, runtime);
+    assert.strictEqual(body.functionName, functionName);
+    assert.strictEqual(body.state, 'Active');
+    return { arn: body.functionArn };
+  });
+
+  await check('create it again', () => refused(409, 'FunctionAlreadyExists', () => client.createFunctionWithOptions(new sdk.CreateFunctionRequest({
+    body: new sdk.CreateFunctionInput({
+      functionName, runtime: 'custom-container', handler: 'h', customContainerConfig: new sdk.CustomContainerConfig({ image: 'x' }),
+    }),
+  }), {}, runtime)));
+
+  await check('get function', async () => {
+    const { body } = await client.getFunctionWithOptions(functionName, new sdk.GetFunctionRequest({}), {}, runtime);
+    assert.strictEqual(body.description, 'made by the SDK');
+    assert.strictEqual(body.environmentVariables.WHO, 'sdk');
+    assert.strictEqual(body.customContainerConfig.healthCheckConfig.failureThreshold, 60);
+  });
+
+  await check('update function', async () => {
+    const { body } = await client.updateFunctionWithOptions(functionName, new sdk.UpdateFunctionRequest({
+      body: new sdk.UpdateFunctionInput({ description: 'changed' }),
+    }), {}, runtime);
+    assert.strictEqual(body.description, 'changed');
+    assert.strictEqual(body.timeout, 120);
+  });
+
+  await check('list functions', async () => {
+    const { body } = await client.listFunctionsWithOptions(new sdk.ListFunctionsRequest({ prefix: functionName, limit: 100 }), {}, runtime);
+    assert.deepStrictEqual(body.functions.map((f) => f.functionName), [functionName]);
+  });
+
+  await check('put async config', async () => {
+    const { body } = await client.putAsyncInvokeConfigWithOptions(functionName, new sdk.PutAsyncInvokeConfigRequest({
+      qualifier: 'LATEST', body: new sdk.PutAsyncInvokeConfigInput({ asyncTask: true, maxAsyncRetryAttempts: 0, maxAsyncEventAgeInSeconds: 3600 }),
+    }), {}, runtime);
+    assert.strictEqual(body.asyncTask, true);
+    const read = await client.getAsyncInvokeConfigWithOptions(functionName, new sdk.GetAsyncInvokeConfigRequest({}), {}, runtime);
+    assert.strictEqual(read.body.maxAsyncRetryAttempts, 0);
+    const list = await client.listAsyncInvokeConfigsWithOptions(new sdk.ListAsyncInvokeConfigsRequest({ functionName }), {}, runtime);
+    assert.strictEqual(list.body.configs.length, 1);
+  });
+
+  await check('submit with an own id', async () => {
+    const answer = await submit('job_1', { mode: 'echo', value: 1 });
+    assert.strictEqual(answer.statusCode, 202);
+    assert.strictEqual(answer.headers['x-fc-async-task-id'], 'job_1');
+    assert.ok(answer.headers['x-fc-request-id']);
+  });
+
+  await check('submit it again', () => refused(409, 'StatefulAsyncInvocationAlreadyExists', () => submit('job_1', { mode: 'echo' })));
+
+  await check('poll to Succeeded', async () => {
+    const { task, seen } = await until('job_1', ['Succeeded', 'Failed', 'Expired', 'Invalid']);
+    assert.strictEqual(task.status, 'Succeeded', task.taskErrorMessage);
+    assert.deepStrictEqual(JSON.parse(task.taskPayload), { mode: 'echo', value: 1 });
+    assert.deepStrictEqual(JSON.parse(task.returnPayload), { mode: 'echo', value: 1 });
+    assert.ok(task.endTime >= task.startedTime);
+    assert.ok(task.events.length > 0 && task.events.every((e) => typeof e.eventDetail === 'string'));
+    return { seen, durationMs: task.durationMs };
+  });
+
+  await check('submit without an id', async () => {
+    const answer = await submit(undefined, { mode: 'echo' });
+    const id = answer.headers['x-fc-async-task-id'];
+    assert.strictEqual((await until(id, ['Succeeded'])).task.taskId, id);
+    return { id };
+  });
+
+  await check('stop a running task', async () => {
+    await submit('stop_1', { mode: 'sleep', seconds: 100 });
+    await until('stop_1', ['Running']);
+    const answer = await client.stopAsyncTaskWithOptions(functionName, 'stop_1', new sdk.StopAsyncTaskRequest({}), {}, runtime);
+    assert.ok(answer.statusCode < 300);
+    const { seen } = await until('stop_1', ['Stopped', 'Succeeded', 'Failed']);
+    assert.strictEqual(seen.at(-1), 'Stopped');
+    await client.stopAsyncTaskWithOptions(functionName, 'stop_1', new sdk.StopAsyncTaskRequest({}), {}, runtime);
+    return { seen };
+  });
+
+  await check('list with filters', async () => {
+    const stopped = await listTasks({ status: 'Stopped', prefix: 'stop_', limit: 100 });
+    assert.deepStrictEqual(stopped.tasks.map((t) => t.taskId), ['stop_1']);
+    const succeeded = await listTasks({ status: 'Succeeded', includePayload: true, sortOrderByTime: 'asc', startedTimeBegin: 1, startedTimeEnd: Date.now() + 60000 });
+    assert.deepStrictEqual(JSON.parse(succeeded.tasks[0].taskPayload), { mode: 'echo', value: 1 });
+    const none = await listTasks({ prefix: "job-1!*'() +/~é" });
+    assert.deepStrictEqual(none.tasks, []);
+    const ids = [];
+    for (let nextToken; ;) {
+      const page = await listTasks({ limit: 1, nextToken });
+      ids.push(...page.tasks.map((t) => t.taskId));
+      nextToken = page.nextToken;
+      if (!nextToken) break;
+    }
+    assert.strictEqual(new Set(ids).size, 3);
+    assert.strictEqual(ids.length, 3);
+  });
+
+  await check('call synchronously', async () => {
+    const answer = await invoke(functionName, { mode: 'echo', value: 2 }, { xFcInvocationType: 'Sync', xFcLogType: 'Tail' });
+    assert.strictEqual(answer.statusCode, 200);
+    assert.deepStrictEqual(JSON.parse(await textOf(answer.body)), { mode: 'echo', value: 2 });
+    assert.ok(answer.headers['x-fc-instance-id']);
+    assert.ok('x-fc-log-result' in answer.headers);
+    assert.ok(!('x-fc-error-type' in answer.headers));
+  });
+
+  await check('a failing function is no error', async () => {
+    const answer = await invoke(functionName, { mode: 'fail', message: 'on purpose' }, {});
+    assert.strictEqual(answer.statusCode, 200);
+    assert.strictEqual(answer.headers['x-fc-error-type'], 'UnhandledInvocationError');
+    assert.match(await textOf(answer.body), /on purpose/);
+  });
+
+  await check('unknown function', () => refused(404, 'FunctionNotFound', () => submit('job_2', {}, 'no-such-function')));
+  await check('unknown task', () => refused(404, 'AsyncTaskNotFound', () => getTask('no_such_task')));
+  await check('bad task id', () => refused(400, 'InvalidArgument', () => submit('1-bad', {})));
+  await check('bad key', () => refused(403, 'InvalidAccessKeyID', () =>
+    clientWith('unknown-key', 'secret').listFunctionsWithOptions(new sdk.ListFunctionsRequest({}), {}, runtime)));
+  await check('bad secret', () => refused(403, 'SignatureNotMatch', () =>
+    clientWith(env.GPUTASKS_ACCESS_KEY_ID, 'wrong-secret').listFunctionsWithOptions(new sdk.ListFunctionsRequest({}), {}, runtime)));
+  await check('unknown operation', () => refused(400, 'PathNotSupported', () =>
+    client.listTriggersWithOptions(functionName, new sdk.ListTriggersRequest({}), {}, runtime)));
+
+  await check('delete function', async () => {
+    await client.deleteAsyncInvokeConfigWithOptions(functionName, new sdk.DeleteAsyncInvokeConfigRequest({}), {}, runtime);
+    await client.deleteFunctionWithOptions(functionName, {}, runtime);
+    await refused(404, 'FunctionNotFound', () => client.getFunctionWithOptions(functionName, new sdk.GetFunctionRequest({}), {}, runtime));
+  });
+  process.exitCode = failed === 0 ? 0 : 1;
+}
+
+main();
