@@ -398,9 +398,9 @@ public sealed partial class DispatcherGrain(
         {
             var idle = TimeSpan.FromSeconds(current.Spec.IdleTimeoutSeconds ?? options.Value.IdleTimeoutSeconds);
             work.AddRange(pool.ToStop(current.SpecRevision, idle, now).ToArray().Select(instance => StopAsync(instance, force: false)));
-            // Leases found at activation may have instances whose nodes report in a moment; new ones are launched at once.
+            // A lease from before this activation may have an instance whose node reports in a moment; new ones are launched at once.
             work.AddRange(pool.Instances
-                .Where(instance => !instance.Launched && (instance.KnownSince - activatedAt > ReconcilePeriod || now - activatedAt > UnknownInstanceGrace))
+                .Where(instance => !instance.Launched && (instance.Lease.GrantedAt >= activatedAt || now - activatedAt > UnknownInstanceGrace))
                 .ToArray()
                 .Select(instance => LaunchAsync(instance, current)));
         }
