@@ -30,6 +30,10 @@ public static class GatewayExtensions
         services.AddSingleton<BodyBudget>();
         services.AddSingleton<HealthEndpoints>();
         services.AddSingleton<IStartupFilter, ShellFilter>();
+
+        // First of all, since defaults reach only the endpoints that are added after them.
+        services.Insert(0, ServiceDescriptor.Singleton<IConfigureOptions<KestrelServerOptions>>(new ConfigureOptions<KestrelServerOptions>(
+            kestrel => kestrel.ConfigureEndpointDefaults(listen => listen.Use(next => connection => RejectionAnswer.OnConnectionAsync(next, connection))))));
         services.Configure<KestrelServerOptions>(kestrel =>
         {
             kestrel.AddServerHeader = false;
@@ -38,8 +42,6 @@ public static class GatewayExtensions
             kestrel.Limits.MaxRequestLineSize = 65_536;
             kestrel.Limits.MaxRequestHeadersTotalSize = 131_072;
             kestrel.Limits.MaxRequestHeaderCount = 1_000;
-
-            kestrel.ConfigureEndpointDefaults(listen => listen.Use(next => connection => RejectionAnswer.OnConnectionAsync(next, connection)));
 
             // Clients fail on a connection that closes under them (contract, appendix B).
             kestrel.Limits.KeepAliveTimeout = TimeSpan.FromMinutes(3);

@@ -10,6 +10,13 @@ builder.UseOrleansClient(client =>
     {
         client.UseLocalhostClustering();
     }
+
+    // A gateway may start before its cluster; it begins to listen once it is connected.
+    client.UseConnectionRetryFilter(async (_, cancellationToken) =>
+    {
+        await Task.Delay(TimeSpan.FromSeconds(1), cancellationToken);
+        return true;
+    });
 });
 builder.Services.AddGpuTasksGateway(builder.Configuration);
 var app = builder.Build();

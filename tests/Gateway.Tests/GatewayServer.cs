@@ -71,7 +71,7 @@ internal sealed class GatewayServer : IAsyncDisposable
             new("GpuTasks:Gateway:KeysFile", keysFile),
             .. settings.Select(setting => KeyValuePair.Create($"GpuTasks:Gateway:{setting.Key}", (string?)setting.Value)),
         ]);
-        builder.WebHost.UseUrls("http://127.0.0.1:0");
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0));
         builder.Services.AddSingleton<TimeProvider>(clock);
         builder.Services.AddSingleton<IGrainFactory>(new FakeGrainFactory(platform));
         builder.Services.AddGpuTasksGateway(builder.Configuration);

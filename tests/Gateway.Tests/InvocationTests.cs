@@ -244,6 +244,17 @@ public sealed class InvocationTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_dispatcher_that_moves_is_asked_again_with_the_same_id()
+    {
+        var tries = 0;
+        var slots = server.Platform.Acquire;
+        server.Platform.Acquire = id => ++tries < 3 ? throw new Orleans.Runtime.OrleansException("moving") : slots(id);
+        var answer = await server.CallAsync("POST", Invoke, "x");
+        Assert.Equal("x", answer.Text);
+        Assert.Equal(3, server.Platform.Calls.Count(call => call == $"acquire {answer.Headers["X-Fc-Request-Id"]}"));
+    }
+
+    [Fact]
     public async Task Nobody_waits_for_a_slot_for_ever()
     {
         server.Platform.Acquire = _ => new SlotAnswer(null, null);

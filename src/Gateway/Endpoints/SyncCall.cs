@@ -18,8 +18,8 @@ internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string q
     private static readonly TimeSpan Step = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(250);
 
-    /// <summary>How long a node that does not answer is asked again before the call is given up.</summary>
-    private static readonly TimeSpan NodePatience = TimeSpan.FromSeconds(10);
+    /// <summary>How long a dispatcher or node that does not answer is asked again before the call is given up.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
 
     /// <summary>The relay ends a run at its limit; only after that and this the end counts as lost.</summary>
     private static readonly TimeSpan EndGrace = TimeSpan.FromSeconds(30);
@@ -54,14 +54,24 @@ internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string q
         var settled = false;
         try
         {
+            DateTimeOffset? silentSince = null;
             while (clock.GetUtcNow() is var now && now < deadline)
             {
                 var left = deadline - now;
-                var answer = await dispatcher.Acquire(runId, left < Step ? left : Step, call.Aborted);
-                if (answer.Slot is not null || answer.Failure is not null)
+                try
                 {
-                    settled = true;
-                    return answer;
+                    var answer = await dispatcher.Acquire(runId, left < Step ? left : Step, call.Aborted);
+                    silentSince = null;
+                    if (answer.Slot is not null || answer.Failure is not null)
+                    {
+                        settled = true;
+                        return answer;
+                    }
+                }
+                catch (Exception e) when (IsNoAnswer(e) && clock.GetUtcNow() - (silentSince ??= clock.GetUtcNow()) < Patience)
+                {
+                    // The dispatcher is moving to another silo; it hears of us again under the same id.
+                    await Task.Delay(Pause, clock, call.Aborted);
                 }
             }
 
@@ -117,7 +127,7 @@ internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string q
             Limit = slot.RunLimit,
             Payload = call.Body,
         };
-        for (var giveUpAt = clock.GetUtcNow() + NodePatience; ;)
+        for (var giveUpAt = clock.GetUtcNow() + Patience; ;)
         {
             try
             {

@@ -99,7 +99,7 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
 
         // A storage fault whose type this process does not have.
         UnavailableExceptionFallbackException { ExceptionType: { } type }
-            when type.StartsWith("Npgsql.", StringComparison.Ordinal) || type.StartsWith("Microsoft.Data.Sqlite.", StringComparison.Ordinal) => ApiErrors.Unavailable(),
+            when type.Contains("Npgsql.", StringComparison.Ordinal) || type.Contains("Microsoft.Data.Sqlite.", StringComparison.Ordinal) => ApiErrors.Unavailable(),
 
         // The platform gave the call up, not the caller: a silo or this process is going down.
         OperationCanceledException => ApiErrors.Unavailable(),
