@@ -26,6 +26,7 @@ internal sealed class SqliteDataSource : DbDataSource
         var busy = ((long)options.BusyTimeout.TotalMilliseconds).ToString(CultureInfo.InvariantCulture);
         pragmas = $"pragma busy_timeout = {busy}; pragma synchronous = full; pragma journal_mode = wal;";
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        MakeForOwnerOnly(path);
     }
 
     public override string ConnectionString { get; }
@@ -57,6 +58,18 @@ internal sealed class SqliteDataSource : DbDataSource
     {
         CloseIdleConnections();
         return base.DisposeAsyncCore();
+    }
+
+    /// <summary>Functions carry secrets. SQLite gives its side files the mode of the main one.</summary>
+    private static void MakeForOwnerOnly(string path)
+    {
+        var options = new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.ReadWrite | FileShare.Delete };
+        if (!OperatingSystem.IsWindows())
+        {
+            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+        }
+
+        new FileStream(path, options).Dispose();
     }
 
     private void CloseIdleConnections()

@@ -19,7 +19,8 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
             return ([], null);
         }
 
-        var (text, parameters) = ListText(account, query, after);
+        var isFew = query.Prefix is { Length: > 0 } start && await IsFewAsync(account, query.Function, start, cancellationToken);
+        var (text, parameters) = ListText(account, query, after, isFew);
         var rows = await database.QueryAsync(
             text,
             parameters,
@@ -33,7 +34,7 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
     public async Task<IReadOnlyDictionary<GpuTaskStatus, long>> CountAsync(string account, string function, CancellationToken cancellationToken)
     {
         var rows = await database.QueryAsync(
-            "select status, count(*) from grain_state where kind = 'task' and listed and account = @account and function = @function group by status",
+            CountText,
             [("account", account), ("function", function)],
             r => (Status: Enum.Parse<GpuTaskStatus>(r.GetString(0)), Count: r.GetInt64(1)),
             cancellationToken);
@@ -43,17 +44,13 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
     public async Task<IReadOnlyList<Ticket>> WaitingAsync(string account, string function, Ticket? after, int limit, CancellationToken cancellationToken)
     {
         List<(string, object)> parameters = [("account", account), ("function", function), ("limit", limit)];
-        var from = "";
         if (after is { } ticket)
         {
-            from = "and (-priority, enqueued_at, task_id) > (@rank, @enqueuedAt, @taskId) ";
             parameters.AddRange([("rank", -ticket.Priority), ("enqueuedAt", ticket.EnqueuedAt.ToUnixTimeMilliseconds()), ("taskId", ticket.TaskId)]);
         }
 
         return await database.QueryAsync(
-            "select task_id, priority, enqueued_at from grain_state "
-            + $"where kind = 'task' and status = 'Enqueued' and account = @account and function = @function {from}"
-            + "order by -priority, enqueued_at, task_id limit @limit",
+            WaitingText(goesOn: after is not null),
             parameters,
             r => new Ticket(r.GetString(0), r.GetInt32(1), DateTimeOffset.FromUnixTimeMilliseconds(r.GetInt64(2))),
             cancellationToken);
@@ -61,17 +58,14 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
 
     public async Task<IReadOnlyList<string>> LiveAsync(string account, string function, string? afterTaskId, int limit, CancellationToken cancellationToken) =>
         await database.QueryAsync(
-            "select task_id from grain_state "
-            + "where kind = 'task' and status in ('Enqueued', 'Dequeued', 'Running', 'Retrying', 'Stopping') "
-            + "and account = @account and function = @function and task_id > @after order by task_id limit @limit",
+            LiveText,
             [("account", account), ("function", function), ("after", afterTaskId ?? ""), ("limit", limit)],
             r => r.GetString(0),
             cancellationToken);
 
     public async Task<IReadOnlyList<TaskKey>> DueAsync(DateTimeOffset now, int limit, CancellationToken cancellationToken) =>
         await database.QueryAsync(
-            "select account, function, task_id from grain_state "
-            + "where kind = 'task' and wake_at is not null and wake_at <= @now order by wake_at, key limit @limit",
+            DueText,
             [("now", now.ToUnixTimeMilliseconds()), ("limit", limit)],
             r => new TaskKey(r.GetString(0), r.GetString(1), r.GetString(2)),
             cancellationToken);
@@ -83,52 +77,108 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
             r => $"{r.GetString(0)}/{r.GetString(1)}",
             cancellationToken);
 
-    internal static (string Text, List<(string Name, object Value)> Parameters) ListText(string account, TaskQuery query, PageToken? after)
+    internal const string CountText =
+        "select status, count(*) from grain_state where kind = 'task' and listed = 1 and account = @account and function = @function group by status";
+
+    internal const string LiveText =
+        "select task_id from grain_state "
+        + "where kind = 'task' and status in ('Enqueued', 'Dequeued', 'Running', 'Retrying', 'Stopping') "
+        + "and account = @account and function = @function and task_id > @after order by task_id limit @limit";
+
+    internal const string DueText =
+        "select account, function, task_id from grain_state "
+        + "where kind = 'task' and wake_at is not null and wake_at <= @now order by wake_at, key limit @limit";
+
+    internal const string FewText =
+        "select 1 from grain_state where kind = 'task' and key >= @low and key < @high limit @limit";
+
+    // Up to this many ids of one prefix are cheaper to sort than to look for among all others.
+    private const int Few = 1000;
+
+    internal static string WaitingText(bool goesOn) =>
+        "select task_id, priority, enqueued_at from grain_state "
+        + "where kind = 'task' and status = 'Enqueued' and account = @account and function = @function "
+        + (goesOn ? "and (-priority, enqueued_at, task_id) > (@rank, @enqueuedAt, @taskId) " : "")
+        + "order by -priority, enqueued_at, task_id limit @limit";
+
+    /// <param name="account">Owner.</param>
+    /// <param name="query">Filters.</param>
+    /// <param name="after">Where the last page ended, or null.</param>
+    /// <param name="isFew">True if so few ids start with the prefix that they should be found by key and sorted.</param>
+    internal static (string Text, List<(string Name, object Value)> Parameters) ListText(string account, TaskQuery query, PageToken? after, bool isFew)
     {
-        List<(string, object)> parameters = [("account", account), ("function", query.Function), ("limit", query.Limit + 1)];
-        var text = new StringBuilder(
-            "select payload, enqueued_at, task_id from grain_state "
-            + "where kind = 'task' and listed and account = @account and function = @function");
+        List<(string, object)> parameters = [("limit", query.Limit + 1)];
+        var where = new StringBuilder("where kind = 'task' and listed = 1");
+        if (isFew)
+        {
+            // The row's key starts with account and function.
+            var low = new TaskKey(account, query.Function, query.Prefix!).ToString();
+            where.Append(" and key >= @low and key < @high");
+            parameters.AddRange([("low", low), ("high", KeyRange.End(low)!)]);
+        }
+        else
+        {
+            where.Append(" and account = @account and function = @function");
+            parameters.AddRange([("account", account), ("function", query.Function)]);
+            if (query.Prefix is { Length: > 0 } prefix)
+            {
+                where.Append(" and task_id >= @low");
+                parameters.Add(("low", prefix));
+                if (KeyRange.End(prefix) is { } end)
+                {
+                    where.Append(" and task_id < @high");
+                    parameters.Add(("high", end));
+                }
+            }
+        }
+
         if (query.Status is { } status)
         {
-            text.Append(" and status = @status");
+            where.Append(" and status = @status");
             parameters.Add(("status", status.ToString()));
         }
 
         if (query.Qualifier is { } qualifier)
         {
-            text.Append(" and qualifier = @qualifier");
+            where.Append(" and qualifier = @qualifier");
             parameters.Add(("qualifier", qualifier));
         }
 
         if (query.StartedFromMs is { } from)
         {
-            text.Append(" and enqueued_at >= @from");
+            where.Append(" and enqueued_at >= @from");
             parameters.Add(("from", from));
         }
 
         if (query.StartedToMs is { } to)
         {
-            text.Append(" and enqueued_at <= @to");
+            where.Append(" and enqueued_at <= @to");
             parameters.Add(("to", to));
-        }
-
-        if (query.Prefix is { Length: > 0 } prefix)
-        {
-            // The row's key starts with account and function, so the primary key serves ids that are few among many.
-            var low = new TaskKey(account, query.Function, prefix).ToString();
-            text.Append(" and key >= @low and key < @high");
-            parameters.AddRange([("low", low), ("high", KeyRange.End(low)!)]);
         }
 
         if (after is { } position)
         {
-            text.Append(query.Ascending ? " and (enqueued_at, task_id) > (@at, @id)" : " and (enqueued_at, task_id) < (@at, @id)");
+            where.Append(query.Ascending ? " and (enqueued_at, task_id) > (@at, @id)" : " and (enqueued_at, task_id) < (@at, @id)");
             parameters.AddRange([("at", position.EnqueuedAt), ("id", position.TaskId)]);
         }
 
-        text.Append(query.Ascending ? " order by enqueued_at, task_id limit @limit" : " order by enqueued_at desc, task_id desc limit @limit");
-        return (text.ToString(), parameters);
+        var order = query.Ascending ? "order by enqueued_at, task_id limit @limit" : "order by enqueued_at desc, task_id desc limit @limit";
+        return (
+            isFew
+                ? $"with m as materialized (select payload, enqueued_at, task_id from grain_state {where}) select payload, enqueued_at, task_id from m {order}"
+                : $"select payload, enqueued_at, task_id from grain_state {where} {order}",
+            parameters);
+    }
+
+    private async Task<bool> IsFewAsync(string account, string function, string prefix, CancellationToken cancellationToken)
+    {
+        var low = new TaskKey(account, function, prefix).ToString();
+        var found = await database.QueryAsync(
+            FewText,
+            [("low", low), ("high", KeyRange.End(low)!), ("limit", Few + 1)],
+            _ => 0,
+            cancellationToken);
+        return found.Count <= Few;
     }
 
     // One index probe for each function that has a queue, however long the queues are.

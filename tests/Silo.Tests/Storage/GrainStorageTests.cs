@@ -279,7 +279,7 @@ public abstract class GrainStorageTests
         + "from grain_state where account = @account order by task_id",
         [("account", account)],
         r => (
-            r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetString(4), r.GetBoolean(5), r.GetInt64(6),
+            r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetString(4), r.GetInt64(5) == 1, r.GetInt64(6),
             Time(r, 7), Time(r, 8), Time(r, 9), Time(r, 10)),
         Cancel);
 

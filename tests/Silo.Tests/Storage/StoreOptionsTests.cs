@@ -39,4 +39,33 @@ public sealed class StoreOptionsTests
         Assert.Contains("Maximum Pool Size=7", database.DataSource.ConnectionString, StringComparison.Ordinal);
         Assert.Contains("Max Auto Prepare=64", database.DataSource.ConnectionString, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void A_new_file_is_for_its_owner_alone()
+    {
+        var folder = Directory.CreateTempSubdirectory("gputasks-store-").FullName;
+        try
+        {
+            var path = Path.Combine(folder, "store.db");
+            using (var database = new StoreDatabase(new StoreOptions { Path = path }))
+            {
+                using var connection = database.DataSource.OpenConnection();
+                using var command = connection.CreateCommand();
+                command.CommandText = "create table t (x int)";
+                command.ExecuteNonQuery();
+                Assert.All(Directory.GetFiles(folder), f => Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(f)));
+            }
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
+    public void The_password_is_not_shown_to_those_who_log_the_connection()
+    {
+        using var database = new StoreDatabase(new StoreOptions { Provider = StoreProvider.PostgreSql, ConnectionString = "Host=127.0.0.1;Password=hidden" });
+        Assert.DoesNotContain("hidden", database.DataSource.ConnectionString, StringComparison.Ordinal);
+    }
 }

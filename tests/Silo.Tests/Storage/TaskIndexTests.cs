@@ -130,6 +130,30 @@ public abstract class TaskIndexTests
         Assert.Equal(2, (await ListAsync(new TaskQuery { Function = "f" })).Count);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_prefix_of_many_tasks_pages_like_one_of_few(bool ascending)
+    {
+        await Task.WhenAll(Enumerable.Range(0, 1100).Select(i => AddAsync($"m{i:0000}", At(i / 3))));
+        await Task.WhenAll(Enumerable.Range(0, 10).Select(i => AddAsync($"n{i:0000}", At(i))));
+        var seen = new List<string>();
+        string? token = null;
+        do
+        {
+            var (tasks, next) = await store.Tasks.ListAsync(
+                account,
+                new TaskQuery { Function = "f", Prefix = "m", Ascending = ascending, Limit = 100, NextToken = token },
+                Cancel);
+            seen.AddRange(tasks.Select(t => t.Key!.Value.TaskId));
+            token = next;
+        }
+        while (token is not null);
+
+        var expected = Enumerable.Range(0, 1100).Select(i => $"m{i:0000}");
+        Assert.Equal(ascending ? expected : expected.Reverse(), seen);
+    }
+
     [Fact]
     public async Task A_prefix_does_not_reach_into_another_function()
     {

@@ -15,7 +15,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
     private const string Rows =
         $"""
         unnest($1::text[], $2::text[], $3::int[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-            $10::boolean[], $11::int[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
+            $10::int[], $11::int[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
             as r (key, kind, version, payload, {Columns})
         """;
 
@@ -117,7 +117,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
             Add(NpgsqlDbType.Text, index?.TaskId);
             Add(NpgsqlDbType.Text, index?.Qualifier);
             Add(NpgsqlDbType.Text, index?.Status);
-            Add(NpgsqlDbType.Boolean, index?.Listed);
+            Add(NpgsqlDbType.Integer, index is null ? null : index.Listed ? 1 : 0);
             Add(NpgsqlDbType.Integer, index?.Priority);
             Add(NpgsqlDbType.Bigint, index?.EnqueuedAt);
             Add(NpgsqlDbType.Bigint, index?.StartedAt);
@@ -150,7 +150,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
         p[6].Value = Array.ConvertAll(rows, r => r.Index?.TaskId);
         p[7].Value = Array.ConvertAll(rows, r => r.Index?.Qualifier);
         p[8].Value = Array.ConvertAll(rows, r => r.Index?.Status);
-        p[9].Value = Array.ConvertAll(rows, r => r.Index?.Listed);
+        p[9].Value = Array.ConvertAll(rows, r => r.Index is null ? (int?)null : r.Index.Listed ? 1 : 0);
         p[10].Value = Array.ConvertAll(rows, r => r.Index?.Priority);
         p[11].Value = Array.ConvertAll(rows, r => r.Index?.EnqueuedAt);
         p[12].Value = Array.ConvertAll(rows, r => r.Index?.StartedAt);
@@ -217,7 +217,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
         [
             NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Integer, NpgsqlDbType.Bytea,
             NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text,
-            NpgsqlDbType.Boolean, NpgsqlDbType.Integer, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint,
+            NpgsqlDbType.Integer, NpgsqlDbType.Integer, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint,
         ];
         foreach (var type in types)
         {

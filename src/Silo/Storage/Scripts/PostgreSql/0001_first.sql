@@ -15,7 +15,7 @@ create table grain_state (
     task_id text collate "C",
     qualifier text collate "C",
     status text collate "C",
-    listed boolean,
+    listed int,
     priority int,
     enqueued_at bigint,
     started_at bigint,
@@ -24,8 +24,9 @@ create table grain_state (
     primary key (key, kind, n0, n1, service)
 ) with (fillfactor = 80);
 
-create index task_by_time on grain_state (account, function, enqueued_at, task_id) where kind = 'task' and listed;
-create index task_by_status on grain_state (account, function, status, enqueued_at, task_id) where kind = 'task' and listed;
+-- The qualifier comes last in these two to be filtered by without a look at the row.
+create index task_by_time on grain_state (account, function, enqueued_at, task_id, qualifier) where kind = 'task' and listed = 1;
+create index task_by_status on grain_state (account, function, status, enqueued_at, task_id, qualifier) where kind = 'task' and listed = 1;
 create index task_waiting on grain_state (account, function, (-priority), enqueued_at, task_id) where kind = 'task' and status = 'Enqueued';
 create index task_live on grain_state (account, function, task_id)
     where kind = 'task' and status in ('Enqueued', 'Dequeued', 'Running', 'Retrying', 'Stopping');
@@ -80,7 +81,7 @@ with i as (select replace(convert_from(@PayloadBinary, 'UTF8'), '\u0000', '\u000
 updated as (
     update grain_state set payload = @PayloadBinary, version = version + 1, modified = now(),
         account = x ->> 'Account', function = x ->> 'Function', task_id = x ->> 'TaskId', qualifier = x ->> 'Qualifier',
-        status = x ->> 'Status', listed = (x ->> 'Listed')::boolean, priority = (x ->> 'Priority')::int,
+        status = x ->> 'Status', listed = (x ->> 'Listed')::boolean::int, priority = (x ->> 'Priority')::int,
         enqueued_at = (x ->> 'EnqueuedAt')::bigint, started_at = (x ->> 'StartedAt')::bigint,
         ended_at = (x ->> 'EndedAt')::bigint, wake_at = (x ->> 'WakeAt')::bigint
     from i
@@ -93,7 +94,7 @@ inserted as (
     select coalesce(@GrainIdExtensionString, ''), @GrainTypeString, @GrainIdN0, @GrainIdN1, @ServiceId, 1 + ((extract(epoch from clock_timestamp()) * 1000)::bigint % 2000000000)::int,
         @PayloadBinary,
         x ->> 'Account', x ->> 'Function', x ->> 'TaskId', x ->> 'Qualifier', x ->> 'Status',
-        (x ->> 'Listed')::boolean, (x ->> 'Priority')::int, (x ->> 'EnqueuedAt')::bigint,
+        (x ->> 'Listed')::boolean::int, (x ->> 'Priority')::int, (x ->> 'EnqueuedAt')::bigint,
         (x ->> 'StartedAt')::bigint, (x ->> 'EndedAt')::bigint, (x ->> 'WakeAt')::bigint
     from i where @GrainStateVersion::int is null
     on conflict do nothing

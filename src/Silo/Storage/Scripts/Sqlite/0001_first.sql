@@ -1,5 +1,6 @@
--- State of every grain, in the layout that the texts below read and write. The columns after payload are the row's
--- index: they are taken from the state in the statement that writes it, so the two always agree.
+-- State of every grain, in the layout that the texts below read and write. The columns after modified are the row's
+-- index: they are taken from the state in the statement that writes it, so the two always agree. The payload is last,
+-- since a row is read from its beginning up to the last column that is asked for.
 create table grain_state (
     key text not null,
     kind text not null,
@@ -8,7 +9,6 @@ create table grain_state (
     service text not null,
     version integer not null,
     modified integer not null default (unixepoch()),
-    payload blob,
     account text,
     function text,
     task_id text,
@@ -20,11 +20,13 @@ create table grain_state (
     started_at integer,
     ended_at integer,
     wake_at integer,
+    payload blob,
     primary key (key, kind, n0, n1, service)
 );
 
-create index task_by_time on grain_state (account, function, enqueued_at, task_id) where kind = 'task' and listed;
-create index task_by_status on grain_state (account, function, status, enqueued_at, task_id) where kind = 'task' and listed;
+-- The qualifier comes last in these two to be filtered by without a look at the row.
+create index task_by_time on grain_state (account, function, enqueued_at, task_id, qualifier) where kind = 'task' and listed = 1;
+create index task_by_status on grain_state (account, function, status, enqueued_at, task_id, qualifier) where kind = 'task' and listed = 1;
 create index task_waiting on grain_state (account, function, (-priority), enqueued_at, task_id) where kind = 'task' and status = 'Enqueued';
 create index task_live on grain_state (account, function, task_id)
     where kind = 'task' and status in ('Enqueued', 'Dequeued', 'Running', 'Retrying', 'Stopping');
