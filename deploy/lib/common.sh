@@ -18,12 +18,18 @@ need_packages() {
   [ "$(id -u)" = 0 ] || fail "$why needs these packages. As root: apt-get install ${missing[*]}"
   say "installing ${missing[*]}"
   # Packages with a service would start it, and nobody asked for one.
-  local guard=/usr/sbin/policy-rc.d made='' ok=''
+  local guard=/usr/sbin/policy-rc.d made='' ok='' log
+  log=$(mktemp)
   if [ ! -e $guard ]; then printf '#!/bin/sh\nexit 101\n' >$guard; chmod 755 $guard; made=1; fi
-  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${missing[@]}"; } >&2 </dev/null && ok=1
+  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null && ok=1
   [ -z "$made" ] || rm -f $guard
+  [ -n "$ok" ] || tail -n 20 "$log" >&2
+  rm -f "$log"
   [ -n "$ok" ] || fail "these packages could not be installed, see above: ${missing[*]}"
 }
+
+# Compiler servers would go on for minutes after a build.
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 MSBUILDDISABLENODEREUSE=1 UseSharedCompilation=false
 
 # step WHAT LOG COMMAND... runs a long command with its output in a file. Runs in a job of its own and is waited for,
 # so that a signal to the script is answered at once and not when the command ends. Says every half minute that it goes on.
