@@ -144,7 +144,7 @@ internal sealed partial class Platform : IAsyncDisposable
     /// <summary>Folders of instances that are on disk.</summary>
     public string[] InstanceFolders()
     {
-        var folder = Path.Combine(Folder, "data", "instances");
+        var folder = Path.Combine(Folder, "data", "node", "instances");
         return Directory.Exists(folder) ? Directory.GetDirectories(folder) : [];
     }
 
