@@ -713,7 +713,8 @@ internal sealed partial class Instance : IDisposable
                 Fail(new LaunchFailure(RunOutcome.EngineError, "The container is gone, and the node did not remove it."));
             }
 
-            phase = Phase.End;
+            // One that was made but never started is started yet.
+            phase = found?.State == ContainerState.Created ? Phase.BringUp : Phase.End;
         }
 
         return false;
@@ -745,7 +746,7 @@ internal sealed partial class Instance : IDisposable
                 if (document.Ended)
                 {
                     endedByRun |= document.Outcome != "answered";
-                    BeginReport(run, memo is { Stop: StopMode.Forced, Failure: null } ? Preemption : null, live: true, shutdown);
+                    BeginReport(run, EndBefore(), live: true, shutdown);
                 }
             }
 
@@ -840,7 +841,8 @@ internal sealed partial class Instance : IDisposable
                     status.Child is { OomKilled: true } ? RunOutcome.HostOutOfMemory : RunOutcome.InitializerError,
                     $"FunctionNotStarted: {message}"));
                 break;
-            case "exited" when !endedByRun && memo.Stop == StopMode.None:
+            // With a run open, the run's own report tells it.
+            case "exited" when !endedByRun && runs.Count == 0 && memo.Stop == StopMode.None:
                 Fail(new LaunchFailure(status.Child is { OomKilled: true } ? RunOutcome.HostOutOfMemory : RunOutcome.Crashed, message));
                 break;
         }
@@ -976,6 +978,14 @@ internal sealed partial class Instance : IDisposable
         await Task.WhenAll(reports);
         shutdown.ThrowIfCancellationRequested(); // Then they may have been given up untold, and everything must stay.
     }
+
+    /// <summary>How the instance is ending while its relay still speaks; null if it is not.</summary>
+    private InstanceEnd? EndBefore() => memo switch
+    {
+        { Failure: { } failure } => new InstanceEnd(Preempted: false, OutOfMemory: false, failure.Message),
+        { Stop: StopMode.Forced } => Preemption,
+        _ => null,
+    };
 
     private void BeginReport(Run run, InstanceEnd? end, bool live, CancellationToken shutdown)
     {

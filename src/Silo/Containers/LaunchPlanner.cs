@@ -140,7 +140,7 @@ internal static class LaunchPlanner
             headers["x-fc-async-task-id"] = task.TaskId;
         }
 
-        return new RelayOrder(epoch, "/invoke", "POST", headers, Math.Max(1, (long)order.Limit.TotalMilliseconds), context);
+        return new RelayOrder(epoch, "/invoke", "POST", headers, (long)Math.Clamp(order.Limit.TotalMilliseconds, 1, int.MaxValue), context);
     }
 
     private static bool WantsEgress(FunctionSpec spec, NodeOptions options) => spec.InternetAccess ?? options.InternetAccessByDefault;

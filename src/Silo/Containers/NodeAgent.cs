@@ -31,7 +31,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     private readonly TaskCompletionSource<EngineInfo> engineInfo = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ConcurrentDictionary<string, Instance> instances = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, Task> releases = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, long> unusedLeases = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, long> unusedLeases = new(StringComparer.Ordinal);
     private readonly Dictionary<string, long> orphans = new(StringComparer.Ordinal);
     private NodeLedger ledger = null!;
     private RunLogs logs = null!;
@@ -104,6 +104,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             if (CardShares.Refuse(lease, cards.Cards, instances.Values.Where(instance => instance.HoldsCards).Select(instance => instance.Order.Lease)) is { } reason)
             {
                 LogNoRoom(logger, lease.InstanceId, reason);
+                unusedLeases[lease.InstanceId] = time.GetTimestamp(); // Somebody does want it.
                 return LaunchOutcome.Busy;
             }
 
@@ -194,8 +195,9 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     /// <inheritdoc />
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        stopping = stoppingToken;
         await Task.Yield(); // Nothing below may hold the host's start.
+        using var all = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
+        stopping = all.Token;
         try
         {
             Load();
@@ -210,13 +212,18 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         cards.Changed += OnCardsChanged;
         try
         {
-            await Task.WhenAll(
-                RepeatAsync("report", ReportAsync, options.ReportPeriod, reportNow, stoppingToken),
-                RepeatAsync("heartbeat", HeartbeatAsync, options.ReportPeriod, null, stoppingToken),
-                KeepHouseAsync(stoppingToken));
+            var loops = new List<Task>
+            {
+                RepeatAsync("report", ReportAsync, options.ReportPeriod, reportNow, all.Token),
+                RepeatAsync("heartbeat", HeartbeatAsync, options.ReportPeriod, null, all.Token),
+                KeepHouseAsync(all.Token),
+            };
+            await await Task.WhenAny(loops); // None ends before the node does, but for an engine that is refused.
+            await Task.WhenAll(loops);
         }
         finally
         {
+            await all.CancelAsync();
             cards.Changed -= OnCardsChanged;
             await Task.WhenAll(instances.Values.Select(instance => instance.Life).Concat(releases.Values));
         }
@@ -384,7 +391,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
 
         foreach (var gone in unusedLeases.Keys.Where(id => !leased.Contains(id) || instances.ContainsKey(id)).ToList())
         {
-            unusedLeases.Remove(gone);
+            unusedLeases.TryRemove(gone, out _);
         }
 
         foreach (var id in leased.Where(id => !instances.ContainsKey(id)))

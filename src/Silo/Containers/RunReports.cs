@@ -70,10 +70,13 @@ internal static class RunReports
         {
             case "out-of-memory":
                 return (RunOutcome.HostOutOfMemory, Text(run!.Message, "The function was killed for using more memory than it has."));
+            case "cancelled" when record.Cancelled:
+                return (RunOutcome.Cancelled, Text(run!.Message, "The run was ended as asked."));
             case "cancelled":
-                return end is { Preempted: true } && !record.Cancelled
-                    ? (RunOutcome.Preempted, end.Detail)
-                    : (RunOutcome.Cancelled, Text(run!.Message, "The run was ended as asked."));
+                // Nobody asked for the run's end, so somebody ended the whole instance.
+                return end is { Preempted: false }
+                    ? (RunOutcome.Crashed, end.Detail)
+                    : (RunOutcome.Preempted, end?.Detail ?? "The instance was stopped from outside of the platform.");
             case { } other:
                 // Who asked for the end gets to hear "cancelled", even if the process died of it in its own way.
                 return record.Cancelled

@@ -133,7 +133,6 @@ public sealed class RunReportsTests
 
     [Theory]
     [InlineData("timed-out", RunOutcome.TimedOut)]
-    [InlineData("cancelled", RunOutcome.Cancelled)]
     [InlineData("crashed", RunOutcome.Crashed)]
     [InlineData("disconnected", RunOutcome.Crashed)]
     [InlineData("out-of-memory", RunOutcome.HostOutOfMemory)]
@@ -148,6 +147,15 @@ public sealed class RunReportsTests
     [Fact]
     public void An_answer_that_arrived_stands_even_if_a_stop_was_asked_for() =>
         Assert.Equal(RunOutcome.Succeeded, RunReports.Classify(Ended("answered", 200), Record with { Cancelled = true }, new(true, false, ""), true).Outcome);
+
+    [Fact]
+    public void A_cancelled_run_is_the_callers_the_platforms_or_the_instances_by_who_asked()
+    {
+        Assert.Equal(RunOutcome.Cancelled, RunReports.Classify(Ended("cancelled"), Record with { Cancelled = true }, new(true, false, ""), true).Outcome);
+        Assert.Equal(RunOutcome.Preempted, RunReports.Classify(Ended("cancelled"), Record, new(true, false, ""), true).Outcome);
+        Assert.Equal(RunOutcome.Preempted, RunReports.Classify(Ended("cancelled"), Record, null, true).Outcome);
+        Assert.Equal(RunOutcome.Crashed, RunReports.Classify(Ended("cancelled"), Record, new(false, false, "disk"), true).Outcome);
+    }
 
     [Fact]
     public void A_crash_after_a_cancel_is_the_cancel() =>
