@@ -20,6 +20,9 @@ internal sealed partial class GroupCommitter : IDisposable
     private readonly Channel<RowWrite> queue;
     private readonly Thread thread;
 
+    // Set when the queue may have something. The channel's own signal would come through the thread pool.
+    private readonly ManualResetEventSlim wake = new(false);
+
     // Writes to a row that is already in the batch being collected; they come first in the next one.
     private List<RowWrite> held = [];
 
@@ -38,14 +41,27 @@ internal sealed partial class GroupCommitter : IDisposable
     /// <returns>The row's new version, or null if it had another version than expected.</returns>
     /// <exception cref="StoreUnavailableException">Nothing was written.</exception>
     /// <exception cref="InconsistentStateException">It may have been written or not.</exception>
-    public ValueTask<Task<int?>> EnqueueAsync(RowWrite row, CancellationToken cancellationToken) =>
-        queue.Writer.TryWrite(row) ? new(row.Done) : new(EnqueueSlowlyAsync(row, cancellationToken));
+    public ValueTask<Task<int?>> EnqueueAsync(RowWrite row, CancellationToken cancellationToken)
+    {
+        if (!queue.Writer.TryWrite(row))
+        {
+            return new(EnqueueSlowlyAsync(row, cancellationToken));
+        }
+
+        wake.Set();
+        return new(row.Done);
+    }
 
     /// <summary>Takes no more writes and returns when all that were taken are answered.</summary>
     public void Dispose()
     {
-        queue.Writer.TryComplete();
+        if (queue.Writer.TryComplete())
+        {
+            wake.Set();
+        }
+
         thread.Join();
+        wake.Dispose();
     }
 
     private async Task<Task<int?>> EnqueueSlowlyAsync(RowWrite row, CancellationToken cancellationToken)
@@ -55,6 +71,7 @@ internal sealed partial class GroupCommitter : IDisposable
         try
         {
             await queue.Writer.WriteAsync(row, limit.Token);
+            wake.Set();
             return row.Done;
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
@@ -97,8 +114,10 @@ internal sealed partial class GroupCommitter : IDisposable
 
         // Waiting for company costs a lone writer more than it wins under load, so whatever is there goes.
         Drain();
-        while (batch.Count == 0 && queue.Reader.WaitToReadAsync().AsTask().GetAwaiter().GetResult())
+        while (batch.Count == 0 && !queue.Reader.Completion.IsCompleted)
         {
+            wake.Wait();
+            wake.Reset();
             Drain();
         }
 
