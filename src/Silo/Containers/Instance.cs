@@ -13,7 +13,7 @@ internal sealed partial class Instance : IDisposable
     private static readonly TimeSpan LongPoll = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan KillMargin = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan OfferPatience = TimeSpan.FromSeconds(60);
-    private static readonly InstanceEnd Preemption = new(Preempted: true, OutOfMemory: false, "The platform ended the instance.");
+    private static readonly InstanceEnd Preemption = new(RunOutcome.Preempted, OutOfMemory: false, "The platform ended the instance.");
     private static readonly TimeSpan EnginePatience = TimeSpan.FromMinutes(2);
     private const int DoneLimit = 4_096;
 
@@ -102,7 +102,7 @@ internal sealed partial class Instance : IDisposable
     /// <summary>A new instance; its order is on disk when this returns.</summary>
     public static Instance Create(InstanceServices services, InstanceFolder folder, LaunchOrder order)
     {
-        var memo = new InstanceMemo { CreatedAt = services.Time.GetUtcNow() };
+        var memo = new InstanceMemo { CreatedAt = services.Time.GetUtcNow(), BootId = services.BootId };
         folder.Make(order, memo);
         return new Instance(services, folder, order, memo);
     }
@@ -886,6 +886,7 @@ internal sealed partial class Instance : IDisposable
         lock (gate)
         {
             phase = Phase.Over;
+            Changed(); // The agent forgets it now.
         }
     }
 
@@ -951,10 +952,15 @@ internal sealed partial class Instance : IDisposable
                         : $"The container ended with code {last.ExitCode} before it was ready."));
             }
 
-            var detail = memo.Stop == StopMode.Forced
-                ? "The platform ended the instance."
-                : memo.Failure?.Message ?? (last is null ? "The instance is gone." : $"The instance ended with code {last.ExitCode}.");
-            var end = new InstanceEnd(memo.Stop == StopMode.Forced && memo.Failure is null, last is { OutOfMemory: true }, detail);
+            var end = memo switch
+            {
+                _ when memo.BootId != services.BootId => new InstanceEnd(RunOutcome.NodeLost, OutOfMemory: false, "The machine was restarted."),
+                { Failure: null, Stop: StopMode.Forced } => Preemption with { OutOfMemory = last is { OutOfMemory: true } },
+                _ => new InstanceEnd(
+                    Fault: null,
+                    last is { OutOfMemory: true },
+                    memo.Failure?.Message ?? (last is null ? "The instance is gone." : $"The instance ended with code {last.ExitCode}.")),
+            };
             var overdue = Overdue();
             foreach (var run in runs.Values.ToList())
             {
@@ -982,7 +988,7 @@ internal sealed partial class Instance : IDisposable
     /// <summary>How the instance is ending while its relay still speaks; null if it is not.</summary>
     private InstanceEnd? EndBefore() => memo switch
     {
-        { Failure: { } failure } => new InstanceEnd(Preempted: false, OutOfMemory: false, failure.Message),
+        { Failure: { } failure } => new InstanceEnd(Fault: null, OutOfMemory: false, failure.Message),
         { Stop: StopMode.Forced } => Preemption,
         _ => null,
     };

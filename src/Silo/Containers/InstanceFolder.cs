@@ -23,6 +23,9 @@ internal sealed record InstanceMemo
     /// <summary>True from just before the container's first start: a container that is missing later has been lost.</summary>
     public bool Started { get; init; }
 
+    /// <summary>Boot of the machine in which it was launched; after another, nothing of it can have gone on.</summary>
+    public string BootId { get; init; } = "";
+
     /// <summary>True once the relay said ready.</summary>
     public bool WasReady { get; init; }
 

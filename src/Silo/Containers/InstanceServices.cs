@@ -24,6 +24,9 @@ internal sealed record InstanceServices
 
     public required ILogger Logger { get; init; }
 
+    /// <summary>This boot of the machine.</summary>
+    public required string BootId { get; init; }
+
     /// <summary>Starts at once; more would only queue inside the engine.</summary>
     public required SemaphoreSlim Starts { get; init; }
 

@@ -15,6 +15,7 @@ namespace GpuTasks.Containers;
 internal sealed partial class NodeAgent : BackgroundService, INodeAgent
 {
     private static readonly Version LeastApi = new(1, 41);
+    private const int GoneRepeats = 3;
     private static readonly TimeSpan LogTrimPeriod = TimeSpan.FromMinutes(10);
     private readonly NodeOptions options;
     private readonly IContainerEngine engine;
@@ -30,6 +31,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     private readonly TaskCompletionSource loaded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource<EngineInfo> engineInfo = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ConcurrentDictionary<string, Instance> instances = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<Instance, int> gone = new();
     private readonly ConcurrentDictionary<string, Task> releases = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, long> unusedLeases = new(StringComparer.Ordinal);
     private readonly Dictionary<string, long> orphans = new(StringComparer.Ordinal);
@@ -154,16 +156,30 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         }
 
         await loaded.Task.WaitAsync(cancellationToken);
-        return instances.TryGetValue(order.InstanceId, out var instance)
-            ? await instance.StartRunAsync(order, cancellationToken)
-            : StartRunOutcome.InstanceGone;
+        try
+        {
+            return instances.TryGetValue(order.InstanceId, out var instance)
+                ? await instance.StartRunAsync(order, cancellationToken)
+                : StartRunOutcome.InstanceGone;
+        }
+        catch (ObjectDisposedException)
+        {
+            return StartRunOutcome.InstanceGone; // It went at this very moment.
+        }
     }
 
     /// <inheritdoc />
     public async Task<bool> CancelRunAsync(string instanceId, string runId, CancellationToken cancellationToken)
     {
         await loaded.Task.WaitAsync(cancellationToken);
-        return instances.TryGetValue(instanceId, out var instance) && await instance.CancelRunAsync(runId, cancellationToken);
+        try
+        {
+            return instances.TryGetValue(instanceId, out var instance) && await instance.CancelRunAsync(runId, cancellationToken);
+        }
+        catch (ObjectDisposedException)
+        {
+            return false; // It went at this very moment, and every run of it was reported before.
+        }
     }
 
     /// <inheritdoc />
@@ -250,6 +266,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             Answers = answers,
             Time = time,
             Logger = logger,
+            BootId = bootId,
             Starts = starts,
             EngineInfo = engineInfo.Task,
             Notify = Notify,
@@ -421,16 +438,21 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     {
         foreach (var instance in instances.Values)
         {
-            if (instance.IsOver && instance.Life.IsCompleted)
-            {
-                Tell(instance);
-                instances.TryRemove(instance.Id, out _);
-                instance.Dispose();
-                ReportSoon();
-                continue;
-            }
-
             Tell(instance);
+        }
+
+        foreach (var (instance, left) in gone.ToArray())
+        {
+            // Its last word may have been lost too.
+            Tell(instance);
+            if (left > 1)
+            {
+                gone[instance] = left - 1;
+            }
+            else
+            {
+                gone.TryRemove(instance, out _);
+            }
         }
 
         answers.Trim();
@@ -525,7 +547,16 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         }
     }
 
-    private void OnInstanceChanged(Instance instance) => Tell(instance);
+    private void OnInstanceChanged(Instance instance)
+    {
+        Tell(instance);
+        if (instance.IsOver && instances.TryRemove(KeyValuePair.Create(instance.Id, instance)))
+        {
+            gone[instance] = GoneRepeats;
+            instance.Life.ContinueWith(_ => instance.Dispose(), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+            ReportSoon();
+        }
+    }
 
     private void Tell(Instance instance)
     {

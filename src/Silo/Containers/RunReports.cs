@@ -29,10 +29,10 @@ internal sealed record RunRecord
 }
 
 /// <summary>How the instance around a run ended, where that matters for the run.</summary>
-/// <param name="Preempted">The platform ended the instance for its own reasons.</param>
+/// <param name="Fault">Class if the platform or the machine is to blame, not the function; else null.</param>
 /// <param name="OutOfMemory">The engine saw an out-of-memory kill.</param>
 /// <param name="Detail">For people.</param>
-internal sealed record InstanceEnd(bool Preempted, bool OutOfMemory, string Detail);
+internal sealed record InstanceEnd(RunOutcome? Fault, bool OutOfMemory, string Detail);
 
 /// <summary>Turns what the relay says about a run's end into a report. No I/O.</summary>
 internal static class RunReports
@@ -74,23 +74,23 @@ internal static class RunReports
                 return (RunOutcome.Cancelled, Text(run!.Message, "The run was ended as asked."));
             case "cancelled":
                 // Nobody asked for the run's end, so somebody ended the whole instance.
-                return end is { Preempted: false }
-                    ? (RunOutcome.Crashed, end.Detail)
-                    : (RunOutcome.Preempted, end?.Detail ?? "The instance was stopped from outside of the platform.");
+                return end is null
+                    ? (RunOutcome.Preempted, "The instance was stopped from outside of the platform.")
+                    : (end.Fault ?? RunOutcome.Crashed, end.Detail);
             case { } other:
                 // Who asked for the end gets to hear "cancelled", even if the process died of it in its own way.
                 return record.Cancelled
                     ? (RunOutcome.Cancelled, Text(run!.Message, "The run was ended as asked."))
-                    : end is { Preempted: true }
-                        ? (RunOutcome.Preempted, end.Detail)
+                    : end is { Fault: { } fault }
+                        ? (fault, end.Detail)
                         : (RunOutcome.Crashed, Text(run!.Message, other == "disconnected" ? "The function closed the connection without an answer." : "The function's process ended."));
             default:
                 return record.Cancelled
                     ? (RunOutcome.Cancelled, "The run was ended as asked, with its instance.")
                     : end is { OutOfMemory: true }
                         ? (RunOutcome.HostOutOfMemory, "The instance was killed for using more memory than it has.")
-                        : end is { Preempted: true }
-                            ? (RunOutcome.Preempted, end.Detail)
+                        : end is { Fault: { } cause }
+                            ? (cause, end.Detail)
                             : (RunOutcome.Crashed, end?.Detail ?? "The instance ended.");
         }
     }

@@ -1,7 +1,9 @@
 using System.Text.Json;
+using GpuTasks.Cards;
 using GpuTasks.Containers;
 using GpuTasks.Functions;
 using GpuTasks.Nodes;
+using GpuTasks.Quota;
 using GpuTasks.Tasks;
 
 namespace GpuTasks.Tests.Containers;
@@ -202,6 +204,45 @@ public sealed class AgentDockerTests
         await harness.StartAsync();
         Assert.Equal(RunOutcome.Crashed, (await harness.ReportOfAsync(run)).Outcome);
         await harness.UntilGoneAsync(id);
+    }
+
+    [Fact]
+    public async Task A_run_that_went_with_a_reboot_of_the_machine_is_not_the_functions_fault()
+    {
+        await using var harness = await AgentHarness.OnDockerAsync();
+        var id = await harness.LaunchReadyAsync();
+        var run = await harness.StartRunAsync(id, new { mode = "sleep", seconds = 600 });
+        await harness.AbandonAsync();
+        await harness.Engine.KillAsync(id, Token);
+        var memo = Path.Combine(harness.FolderOf(id), "memo.json");
+        await File.WriteAllTextAsync(memo, (await File.ReadAllTextAsync(memo, Token)).Replace(harness.Platform.LastReport!.BootId, "another-boot", StringComparison.Ordinal), Token);
+        await harness.StartAsync();
+        Assert.Equal(RunOutcome.NodeLost, (await harness.ReportOfAsync(run)).Outcome);
+        await harness.UntilGoneAsync(id);
+    }
+
+    [Fact]
+    public async Task A_real_card_is_handed_over_by_its_identity_and_by_nothing_else()
+    {
+        const string Uuid = "GPU-00000000-0000-0000-0000-000000000001";
+        var cards = new FixedCards([new CardReport { Uuid = Uuid, Type = "t", MemoryMiB = 1_000 }]);
+        await using var harness = await AgentHarness.OnDockerAsync(cards: cards);
+        var order = harness.Order(harness.NewId(), null, new CardShare(Uuid, 1_000, 1_000, 1));
+        Assert.Equal(LaunchOutcome.Accepted, await harness.Agent.LaunchAsync(order, Token));
+        var id = order.Lease.InstanceId;
+        await AgentHarness.UntilAsync(() => harness.Platform.Latest(id) is { State: InstanceState.Ready } or { Failure: not null }, "it is ready");
+        var failure = harness.Platform.Latest(id)!.Failure;
+        Assert.SkipWhen(failure is { Outcome: RunOutcome.EngineError }, $"This engine has no hook that hands cards over: {failure?.Message}");
+        Assert.Null(failure);
+        using var client = new Docker.DotNet.DockerClientBuilder().WithEndpoint(new Uri(TestDocker.Endpoint)).Build();
+        var found = await client.Containers.InspectContainerAsync(id, Token);
+        var request = Assert.Single(found.HostConfig!.DeviceRequests!);
+        Assert.Equal("nvidia", request.Driver);
+        Assert.Equal([Uuid], request.DeviceIDs);
+        Assert.Equal($"NVIDIA_VISIBLE_DEVICES={Uuid}", Assert.Single(found.Config!.Env!, line => line.StartsWith("NVIDIA_VISIBLE_DEVICES=", StringComparison.Ordinal)));
+        var second = harness.Order(harness.NewId(), null, new CardShare(Uuid, 1, 1, 2));
+        Assert.Equal(LaunchOutcome.Busy, await harness.Agent.LaunchAsync(second, Token));
+        harness.Platform.Reclaim(second.Lease.InstanceId);
     }
 
     [Fact]
@@ -406,5 +447,16 @@ public sealed class AgentDockerTests
         }
 
         Assert.Empty(harness.Platform.Leases);
+    }
+
+    private sealed class FixedCards(IReadOnlyList<CardReport> cards) : ICardSource
+    {
+        public IReadOnlyList<CardReport> Cards => cards;
+
+        public event EventHandler? Changed
+        {
+            add { }
+            remove { }
+        }
     }
 }

@@ -150,7 +150,7 @@ internal sealed class AgentHarness : IAsyncDisposable
     private NodeAgent? agent;
     private int lastTask;
 
-    private AgentHarness(IContainerEngine engine, bool ownsEngine, Action<NodeOptions>? change)
+    private AgentHarness(IContainerEngine engine, bool ownsEngine, Action<NodeOptions>? change, ICardSource? cards = null)
     {
         Engine = engine;
         this.ownsEngine = ownsEngine;
@@ -170,7 +170,7 @@ internal sealed class AgentHarness : IAsyncDisposable
         };
         change?.Invoke(Options);
         loggers = LoggerFactory.Create(builder => builder.SetMinimumLevel(LogLevel.Information).AddProvider(new TestOutputLogs(TestContext.Current.TestOutputHelper)));
-        Cards = new SimulatedCards(name, Options.Cards);
+        Cards = cards ?? new SimulatedCards(name, Options.Cards);
     }
 
     public IContainerEngine Engine { get; }
@@ -179,7 +179,7 @@ internal sealed class AgentHarness : IAsyncDisposable
 
     public FakePlatform Platform { get; }
 
-    public SimulatedCards Cards { get; }
+    public ICardSource Cards { get; }
 
     public NodeAgent Agent => agent ?? throw new InvalidOperationException("The agent is not started.");
 
@@ -192,10 +192,10 @@ internal sealed class AgentHarness : IAsyncDisposable
         return harness;
     }
 
-    public static async Task<AgentHarness> OnDockerAsync(Action<NodeOptions>? change = null)
+    public static async Task<AgentHarness> OnDockerAsync(Action<NodeOptions>? change = null, ICardSource? cards = null)
     {
         TestDocker.SkipWithoutRelay();
-        var harness = new AgentHarness(new DockerEngine(TestDocker.Endpoint), ownsEngine: true, change);
+        var harness = new AgentHarness(new DockerEngine(TestDocker.Endpoint), ownsEngine: true, change, cards);
         await harness.StartAsync();
         return harness;
     }

@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Text;
 using GpuTasks.Containers;
 using GpuTasks.Functions;
@@ -146,15 +147,15 @@ public sealed class RunReportsTests
 
     [Fact]
     public void An_answer_that_arrived_stands_even_if_a_stop_was_asked_for() =>
-        Assert.Equal(RunOutcome.Succeeded, RunReports.Classify(Ended("answered", 200), Record with { Cancelled = true }, new(true, false, ""), true).Outcome);
+        Assert.Equal(RunOutcome.Succeeded, RunReports.Classify(Ended("answered", 200), Record with { Cancelled = true }, new(RunOutcome.Preempted, false, ""), true).Outcome);
 
     [Fact]
     public void A_cancelled_run_is_the_callers_the_platforms_or_the_instances_by_who_asked()
     {
-        Assert.Equal(RunOutcome.Cancelled, RunReports.Classify(Ended("cancelled"), Record with { Cancelled = true }, new(true, false, ""), true).Outcome);
-        Assert.Equal(RunOutcome.Preempted, RunReports.Classify(Ended("cancelled"), Record, new(true, false, ""), true).Outcome);
+        Assert.Equal(RunOutcome.Cancelled, RunReports.Classify(Ended("cancelled"), Record with { Cancelled = true }, new(RunOutcome.Preempted, false, ""), true).Outcome);
+        Assert.Equal(RunOutcome.Preempted, RunReports.Classify(Ended("cancelled"), Record, new(RunOutcome.Preempted, false, ""), true).Outcome);
         Assert.Equal(RunOutcome.Preempted, RunReports.Classify(Ended("cancelled"), Record, null, true).Outcome);
-        Assert.Equal(RunOutcome.Crashed, RunReports.Classify(Ended("cancelled"), Record, new(false, false, "disk"), true).Outcome);
+        Assert.Equal(RunOutcome.Crashed, RunReports.Classify(Ended("cancelled"), Record, new(null, false, "disk"), true).Outcome);
     }
 
     [Fact]
@@ -163,7 +164,7 @@ public sealed class RunReportsTests
 
     [Fact]
     public void A_crash_with_an_instance_that_the_platform_ended_is_the_platforms() =>
-        Assert.Equal(RunOutcome.Preempted, RunReports.Classify(Ended("crashed"), Record, new(true, false, "off"), true).Outcome);
+        Assert.Equal(RunOutcome.Preempted, RunReports.Classify(Ended("crashed"), Record, new(RunOutcome.Preempted, false, "off"), true).Outcome);
 
     [Theory]
     [InlineData(false, false, false, RunOutcome.Crashed)]
@@ -171,11 +172,11 @@ public sealed class RunReportsTests
     [InlineData(true, false, false, RunOutcome.Preempted)]
     [InlineData(true, true, true, RunOutcome.Cancelled)]
     public void A_run_that_went_with_its_instance_is_judged_by_that(bool preempted, bool outOfMemory, bool cancelled, RunOutcome expected) =>
-        Assert.Equal(expected, RunReports.Classify(new RelayRun { State = "running" }, Record with { Cancelled = cancelled }, new(preempted, outOfMemory, "x"), true).Outcome);
+        Assert.Equal(expected, RunReports.Classify(new RelayRun { State = "running" }, Record with { Cancelled = cancelled }, new(preempted ? RunOutcome.Preempted : null, outOfMemory, "x"), true).Outcome);
 
     [Fact]
     public void A_run_that_the_agent_had_to_kill_at_its_limit_timed_out() =>
-        Assert.Equal(RunOutcome.TimedOut, RunReports.Classify(null, Record with { Overdue = true }, new(false, false, "x"), true).Outcome);
+        Assert.Equal(RunOutcome.TimedOut, RunReports.Classify(null, Record with { Overdue = true }, new(null, false, "x"), true).Outcome);
 
     [Fact]
     public void Success_without_its_answer_is_no_success() =>
@@ -362,6 +363,32 @@ public sealed class BoxTests
 
         File.CreateSymbolicLink(Path.Combine(folder.Path, "status.json"), "/etc/hostname");
         Assert.Null(box.ReadStatus());
+    }
+
+    [Fact]
+    public async Task A_socket_is_reached_by_a_path_of_any_length_but_not_through_a_link()
+    {
+        using var outside = new TestFolder();
+        using var folder = new TestFolder();
+        var deep = Directory.CreateDirectory(Path.Combine(folder.Path, new string('d', 120))).FullName;
+        var real = Path.Combine(outside.Path, "s");
+        using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(new UnixDomainSocketEndPoint(real));
+        listener.Listen();
+        var box = new Box(deep);
+
+        async Task ConnectAsync(string name)
+        {
+            using var inode = box.OpenSocket(name) ?? throw new IOException("none");
+            using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint($"/proc/self/fd/{inode.DangerousGetHandle()}"), TestContext.Current.CancellationToken);
+        }
+
+        File.CreateSymbolicLink(Path.Combine(deep, "link"), real);
+        await Assert.ThrowsAsync<SocketException>(() => ConnectAsync("link"));
+        await Assert.ThrowsAsync<IOException>(() => ConnectAsync("none"));
+        File.Move(real, Path.Combine(deep, "own"));
+        await ConnectAsync("own");
     }
 
     [Fact]
