@@ -207,6 +207,70 @@ public sealed class AgentDockerTests
     }
 
     [Fact]
+    public async Task Agents_that_die_at_any_moment_lose_no_run_and_repeat_none()
+    {
+        await using var harness = await AgentHarness.OnDockerAsync();
+        var random = new Random(7);
+        var ids = new List<string>();
+        for (var i = 0; i < 3; i++)
+        {
+            ids.Add(await harness.LaunchReadyAsync(spec => spec with { MemoryMiB = 128 }));
+        }
+
+        var waiting = Enumerable.Range(0, 24).Select(n => harness.RunOf(ids[n % ids.Count], new { mode = "sleep", seconds = random.NextDouble() / 2 })).ToList();
+        var orders = waiting.ToList();
+        var start = TimeProvider.System.GetTimestamp();
+        while (waiting.Count > 0)
+        {
+            Assert.True(TimeProvider.System.GetElapsedTime(start).TotalSeconds < 120, $"{waiting.Count} runs were never taken.");
+            using var life = new CancellationTokenSource(TimeSpan.FromMilliseconds(random.Next(20, 900)));
+            while (!life.IsCancellationRequested && waiting.Count > 0)
+            {
+                foreach (var order in waiting.ToList())
+                {
+                    try
+                    {
+                        // A caller whose answer is lost asks again, of the next agent if need be.
+                        if (await harness.Agent.StartRunAsync(order, life.Token) == StartRunOutcome.Started)
+                        {
+                            waiting.Remove(order);
+                        }
+                    }
+                    catch (Exception e) when (e is OperationCanceledException or TimeoutException)
+                    {
+                        break;
+                    }
+                }
+
+                await Task.Delay(10, Token);
+            }
+
+            await harness.AbandonAsync();
+            await harness.StartAsync(waitUntilAdopted: random.Next(2) == 0);
+        }
+
+        foreach (var order in orders)
+        {
+            await AgentHarness.UntilAsync(() => harness.Platform.Runs.Any(report => report.RunId == order.RunId), $"{order.RunId} is reported");
+            Assert.All(harness.Platform.Runs.Where(report => report.RunId == order.RunId), report => Assert.Equal(RunOutcome.Succeeded, report.Outcome));
+        }
+
+        foreach (var id in ids)
+        {
+            Assert.Equal(InstanceState.Ready, harness.Platform.Latest(id)?.State);
+        }
+
+        // Each function's own count: one line of beginning for each run.
+        foreach (var id in ids)
+        {
+            var printed = string.Concat(Directory.EnumerateFiles(Path.Combine(harness.FolderOf(id), "box/logs")).Order().Select(File.ReadAllText));
+            Assert.All(
+                orders.Where(order => order.InstanceId == id),
+                order => Assert.Equal(2, printed.Split($"FC Invoke Start RequestId: {order.RequestId}\n").Length));
+        }
+    }
+
+    [Fact]
     public async Task A_run_that_went_with_a_reboot_of_the_machine_is_not_the_functions_fault()
     {
         await using var harness = await AgentHarness.OnDockerAsync();
