@@ -22,13 +22,15 @@ internal sealed class ControlServer(Box box, Instance instance) : IDisposable
     private readonly SemaphoreSlim places = new(MaxConnections);
     private readonly Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
 
-    /// <summary>Listens from when this returns on.</summary>
+    /// <summary>Listens from when this returns on. Who finds the socket there finds it listening.</summary>
     internal void Start()
     {
-        File.Delete(box.SocketPath);
-        // The folder may lie deeper than the 108 bytes that an address holds, so the name is taken relative to it.
-        listener.Bind(new UnixDomainSocketEndPoint(ShortestPath(box.SocketPath)));
+        var draft = box.SocketPath + ".tmp";
+        File.Delete(draft);
+        // The box may lie deeper than the 108 bytes that an address holds, so the name is taken relative where that is shorter.
+        listener.Bind(new UnixDomainSocketEndPoint(ShortestPath(draft)));
         listener.Listen(MaxConnections);
+        File.Move(draft, box.SocketPath, overwrite: true);
         _ = AcceptAsync();
     }
 
