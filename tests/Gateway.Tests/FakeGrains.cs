@@ -412,6 +412,8 @@ internal sealed class FakeRegion(FakePlatform platform) : IRegionQuotaGrain
 
     public Task Release(string node, string instanceId, CancellationToken cancellationToken = default) => throw new NotSupportedException();
 
+    public Task<QuotaStatus> SetQuota(string account, int limitMilliCards, int weight, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
     public Task<QuotaStatus> GetQuota(string account, CancellationToken cancellationToken = default)
     {
         platform.Called($"quota {account}");

@@ -72,6 +72,9 @@ public enum WaitReason
 
     /// <summary>Others are ahead.</summary>
     Behind = 6,
+
+    /// <summary>There is room, but it is kept for one that waits longer and needs more at once.</summary>
+    KeptForOther = 7,
 }
 
 /// <summary>The region's answer to a demand.</summary>
@@ -82,16 +85,28 @@ public enum WaitReason
 public sealed record DemandAnswer(
     [property: Id(0)] IReadOnlyList<Lease> Leases,
     [property: Id(1)] WaitReason Reason,
-    [property: Id(2)] string Detail);
+    [property: Id(2)] string Detail)
+{
+    /// <summary>
+    /// Instances that must take no further run and leave when their present runs have ended, because others are
+    /// entitled to what they hold. Stop them without force.
+    /// </summary>
+    [Id(3)] public IReadOnlyList<string> Yield { get; init; } = [];
+
+    /// <summary>Place of the demand among all that wait in the region, from 1; 0 if it does not wait.</summary>
+    [Id(4)] public int Rank { get; init; }
+}
 
 /// <summary>An account's share of the region.</summary>
 /// <param name="Account">Account id.</param>
 /// <param name="LimitMilliCards">Most it may hold; default 30,000, which is 30 cards.</param>
 /// <param name="HeldMilliCards">What its leases hold now.</param>
 /// <param name="Instances">Number of its leases.</param>
+/// <param name="Weight">Its part when cards are short, against other accounts' weights: 1 to 1,000, default 1.</param>
 [GenerateSerializer, Immutable, Alias("GpuTasks.QuotaStatus")]
 public sealed record QuotaStatus(
     [property: Id(0)] string Account,
     [property: Id(1)] int LimitMilliCards,
     [property: Id(2)] int HeldMilliCards,
-    [property: Id(3)] int Instances);
+    [property: Id(3)] int Instances,
+    [property: Id(4)] int Weight = 1);

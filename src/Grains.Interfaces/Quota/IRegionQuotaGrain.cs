@@ -26,6 +26,15 @@ public interface IRegionQuotaGrain : IGrainWithStringKey
     [Alias("GetQuota"), ReadOnly]
     Task<QuotaStatus> GetQuota(string account, CancellationToken cancellationToken = default);
 
+    /// <summary>Sets what an account may hold and its weight, effective at once. Lowering it ends no lease.</summary>
+    /// <param name="account">Account.</param>
+    /// <param name="limitMilliCards">0 to 1,000,000,000 milli-cards.</param>
+    /// <param name="weight">1 to 1,000.</param>
+    /// <param name="cancellationToken">Guards the wait.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A number is out of its range.</exception>
+    [Alias("SetQuota")]
+    Task<QuotaStatus> SetQuota(string account, int limitMilliCards, int weight, CancellationToken cancellationToken = default);
+
     /// <summary>Every node the region knows, with cards and leases.</summary>
     [Alias("GetNodes"), ReadOnly]
     Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default);

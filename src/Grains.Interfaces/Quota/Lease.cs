@@ -46,6 +46,9 @@ public sealed record Lease
     /// <summary>Fencing number of the node at the grant: grows with every grant and reclaim on the node.</summary>
     [Id(9)] public long NodeEpoch { get; init; }
 
+    /// <summary>Longest run of the function when it was granted: bounds how long the lease can block others.</summary>
+    [Id(10)] public TimeSpan RunLimit { get; init; }
+
     /// <summary>Sum of the shares, in milli-cards.</summary>
     public int MilliCards => Cards.Sum(card => card.MilliCards);
 }

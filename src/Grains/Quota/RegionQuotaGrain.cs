@@ -9,9 +9,9 @@ using Orleans.Storage;
 namespace GpuTasks.Quota;
 
 /// <summary>
-/// The region's one decision maker: steps the <see cref="RegionTable"/>, writes what changed, then answers and tells.
-/// Nothing is granted twice because one turn ends before the next begins, and because a second activation loses its
-/// first write. It calls others with one-way pokes only, so it never waits for anybody but the store.
+/// The region's one decision maker. Nothing is granted twice because one turn ends before the next begins, and because
+/// a second activation makes the first lose its next write. It calls others with one-way pokes only, so it never waits
+/// for anybody but the store.
 /// </summary>
 /// <param name="storage">Where the region's rows are.</param>
 /// <param name="time">Clock.</param>
@@ -22,81 +22,79 @@ public sealed partial class RegionQuotaGrain(
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider time,
     ILogger<RegionQuotaGrain> logger) : Grain, IRegionQuotaGrain
 {
-    private static readonly RegionRules Rules = new();
-    private RegionStore store = null!;
-    private RegionTable table = null!;
-    private string region = "";
-    private bool lost;
+    private RegionCopy copy = null!;
+
+    /// <summary>The function being answered: it reads its leases in the answer and needs no poke.</summary>
+    private string? answering;
 
     /// <inheritdoc />
     public override async Task OnActivateAsync(CancellationToken cancellationToken)
     {
-        region = this.GetPrimaryKeyString();
-        store = new RegionStore(storage, region);
-        table = new RegionTable(Rules, new BestFit(), InstanceIds.New, time.GetUtcNow());
-        foreach (var row in await store.TakeOverAsync(cancellationToken))
-        {
-            table.Load(row);
-        }
-
-        foreach (var (account, limit) in store.Index.Quotas)
-        {
-            table.SetQuota(account, limit);
-        }
-
-        var term = store.Index.Term;
+        var region = this.GetPrimaryKeyString();
+        copy = await RegionCopy.TakeOverAsync(
+            storage,
+            region,
+            time,
+            now => new RegionTable(new RegionRules(), new FragmentationDescent(new ShapeMix()), InstanceIds.New, now),
+            Tell,
+            cancellationToken);
+        var term = copy.Term;
         LogTakenOver(region, term);
     }
 
     /// <inheritdoc />
     public async Task<DemandAnswer> State(CapacityDemand demand, CancellationToken cancellationToken = default)
     {
-        EnsureOurs();
-        var answer = table.State(demand, time.GetUtcNow());
-        await CommitAsync(caller: $"{demand.Account}/{demand.Function}");
-        return answer;
-    }
-
-    /// <inheritdoc />
-    public async Task<NodeDirective> Report(NodeReport report, CancellationToken cancellationToken = default)
-    {
-        EnsureOurs();
-        if (!table.Knows(report.Node))
+        answering = $"{demand.Account}/{demand.Function}";
+        try
         {
-            table.Load(await GuardAsync(store.AddNodeAsync(report.Node)));
-            LogNodeJoined(report.Node, report.Cards.Count);
+            return await OrLeave(copy.StateAsync(demand));
         }
-
-        var directive = table.Report(report, time.GetUtcNow());
-        await CommitAsync(caller: null);
-        return directive;
-    }
-
-    /// <inheritdoc />
-    public async Task Release(string node, string instanceId, CancellationToken cancellationToken = default)
-    {
-        EnsureOurs();
-        table.Release(node, instanceId, time.GetUtcNow());
-        await CommitAsync(caller: null);
-    }
-
-    /// <inheritdoc />
-    public Task<QuotaStatus> GetQuota(string account, CancellationToken cancellationToken = default) =>
-        Task.FromResult(table.QuotaOf(account));
-
-    /// <inheritdoc />
-    public Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default) =>
-        Task.FromResult(table.Statuses(time.GetUtcNow()));
-
-    /// <summary>Writes what the step changed, then tells the functions it changed something for.</summary>
-    private async Task CommitAsync(string? caller)
-    {
-        var changes = table.TakeChanges();
-        if (changes.Nodes.Count > 0)
+        finally
         {
-            await GuardAsync(Task.WhenAll(changes.Nodes.Select(node => store.WriteAsync(table.TableOf(node)))));
+            answering = null;
         }
+    }
 
+    /// <inheritdoc />
+    public Task<NodeDirective> Report(NodeReport report, CancellationToken cancellationToken = default) => OrLeave(copy.ReportAsync(report));
+
+    /// <inheritdoc />
+    public Task Release(string node, string instanceId, CancellationToken cancellationToken = default) => OrLeave(copy.ReleaseAsync(node, instanceId));
+
+    /// <inheritdoc />
+    public Task<QuotaStatus> SetQuota(string account, int limitMilliCards, int weight, CancellationToken cancellationToken = default) =>
+        OrLeave(copy.SetQuotaAsync(account, limitMilliCards, weight));
+
+    /// <inheritdoc />
+    public Task<QuotaStatus> GetQuota(string account, CancellationToken cancellationToken = default) => Task.FromResult(copy.QuotaOf(account));
+
+    /// <inheritdoc />
+    public Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default) => Task.FromResult(copy.Statuses());
+
+    private async Task<T> OrLeave<T>(Task<T> step)
+    {
+        await OrLeave((Task)step);
+        return await step;
+    }
+
+    /// <summary>A copy that lost a write makes room for an activation that reads again.</summary>
+    private async Task OrLeave(Task step)
+    {
+        try
+        {
+            await step;
+        }
+        catch (Exception failure) when (copy.Lost)
+        {
+            LogWriteFailed(failure);
+            DeactivateOnIdle();
+            throw;
+        }
+    }
+
+    private void Tell(RegionChanges changes)
+    {
         foreach (var lease in changes.Ended)
         {
             LogEnded(lease.InstanceId, lease.Node, lease.Account, lease.Function);
@@ -107,43 +105,18 @@ public sealed partial class RegionQuotaGrain(
             LogGranted(lease.InstanceId, lease.Node, lease.Account, lease.Function, lease.MilliCards, lease.NodeEpoch);
         }
 
-        foreach (var function in changes.Granted.Concat(changes.Ended).Select(l => $"{l.Account}/{l.Function}").Distinct())
+        foreach (var lease in changes.Yielding)
         {
-            if (function != caller)
+            LogAskedToYield(lease.InstanceId, lease.Node, lease.Account, lease.Function);
+        }
+
+        foreach (var function in changes.Granted.Concat(changes.Ended).Concat(changes.Yielding).Select(l => $"{l.Account}/{l.Function}").Distinct())
+        {
+            if (function != answering)
             {
                 // One-way: a poke that is lost is made good by the function's next statement.
                 _ = GrainFactory.GetGrain<IDispatcherGrain>(function).LeasesChanged(CancellationToken.None);
             }
-        }
-    }
-
-    /// <summary>A failed write may have landed: what is in memory is no longer known to be true, so nobody may hear it.</summary>
-    private async Task GuardAsync(Task write)
-    {
-        try
-        {
-            await write;
-        }
-        catch (Exception failure)
-        {
-            lost = true;
-            LogWriteFailed(failure, region);
-            DeactivateOnIdle();
-            throw;
-        }
-    }
-
-    private async Task<T> GuardAsync<T>(Task<T> write)
-    {
-        await GuardAsync((Task)write);
-        return await write;
-    }
-
-    private void EnsureOurs()
-    {
-        if (lost)
-        {
-            throw new InvalidOperationException($"Region '{region}' is being read again after a failed write; repeat the call.");
         }
     }
 }

@@ -15,9 +15,14 @@ public sealed record RegionIndex
     /// <summary>Names of the nodes with a row.</summary>
     public IReadOnlyList<string> Nodes { get; init; } = [];
 
-    /// <summary>Quotas that differ from the default, in milli-cards, by account.</summary>
-    public IReadOnlyDictionary<string, int> Quotas { get; init; } = new Dictionary<string, int>();
+    /// <summary>Accounts whose quota was set.</summary>
+    public IReadOnlyDictionary<string, AccountRule> Accounts { get; init; } = new Dictionary<string, AccountRule>();
 }
+
+/// <summary>What an operator set for an account.</summary>
+/// <param name="LimitMilliCards">Most it may hold.</param>
+/// <param name="Weight">Its part when cards are short.</param>
+public sealed record AccountRule(int LimitMilliCards, int Weight);
 
 /// <summary>
 /// The region's rows: one index and one for each node, so that a change writes the node it is about. Every write is

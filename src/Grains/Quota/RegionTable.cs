@@ -17,13 +17,29 @@ public sealed record RegionRules
 
     /// <summary>A lease whose instance its node never had is taken back after so long: default 90 s.</summary>
     public TimeSpan LaunchGrace { get; init; } = TimeSpan.FromSeconds(90);
+
+    /// <summary>A demand that waited so long gets a node kept, if it needs whole cards, or others asked to yield: default 60 s.</summary>
+    public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>Nodes kept at once for one card type: default 4. 0 keeps none.</summary>
+    public int ReservationsPerType { get; init; } = 4;
+
+    /// <summary>Demands for which others are asked to yield at one time: default 8. 0 asks nobody.</summary>
+    public int YieldingFor { get; init; } = 8;
+
+    /// <summary>How often others are asked to yield: default 5 s.</summary>
+    public TimeSpan Asking { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>How often silence, lapse and reservations are looked at: default 1 s.</summary>
+    public TimeSpan Tidying { get; init; } = TimeSpan.FromSeconds(1);
 }
 
 /// <summary>What a step changed: rows to write, then functions to tell.</summary>
 /// <param name="Nodes">Nodes whose row changed.</param>
 /// <param name="Granted">Leases that are new.</param>
 /// <param name="Ended">Leases that are no more.</param>
-public sealed record RegionChanges(IReadOnlyCollection<string> Nodes, IReadOnlyList<Lease> Granted, IReadOnlyList<Lease> Ended);
+/// <param name="Yielding">Leases whose holders are now asked to let them go.</param>
+public sealed record RegionChanges(IReadOnlyCollection<string> Nodes, IReadOnlyList<Lease> Granted, IReadOnlyList<Lease> Ended, IReadOnlyList<Lease> Yielding);
 
 /// <summary>
 /// The region's decisions, without clock, store or calls: nodes with their leases, accounts, demands, and the pass that
@@ -36,16 +52,36 @@ public sealed record RegionChanges(IReadOnlyCollection<string> Nodes, IReadOnlyL
 /// <param name="startedAt">When this table was read; what happened to instances before is unknown to it.</param>
 public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<DateTimeOffset, string> newInstanceId, DateTimeOffset startedAt)
 {
+    /// <summary>Of one statement no more arrivals than this are learnt, so that one large wish does not drown the mix.</summary>
+    private const int MostArrivals = 50;
+
     private readonly List<NodeEntry> nodes = [];
     private readonly Dictionary<string, NodeEntry> byName = [];
-    private readonly Dictionary<string, AccountEntry> accounts = [];
+    private readonly Dictionary<string, Account> accounts = [];
     private readonly Dictionary<(string Account, string Function), Dictionary<string, Lease>> held = [];
     private readonly Dictionary<(string Account, string Function), Demand> demands = [];
     private readonly Dictionary<string, ulong> typeBits = [];
     private readonly HashSet<(ulong Type, int SizeMiB)> sizes = [];
+
+    /// <summary>What is free on each node, in the order of <see cref="nodes"/>, as placement reads it.</summary>
+    private readonly List<NodeRoom> rooms = [];
+
+    /// <summary>Nodes that gained room since the last pass: only there can what was blocked fit now.</summary>
+    private readonly HashSet<NodeEntry> gained = [];
+
+    /// <summary>Demands to try everywhere in the next pass.</summary>
+    private readonly HashSet<Demand> fresh = [];
+    private readonly Dictionary<string, Reservation> reservations = [];
+
+    /// <summary>Leases asked for, by instance, and for whom.</summary>
+    private readonly Dictionary<string, Demand> yielding = [];
     private readonly HashSet<string> changedNodes = [];
     private readonly List<Lease> granted = [];
     private readonly List<Lease> ended = [];
+    private readonly List<Lease> asked = [];
+    private DateTimeOffset tidiedAt = DateTimeOffset.MinValue;
+    private DateTimeOffset askedAt = DateTimeOffset.MinValue;
+    private long served;
 
     /// <summary>Rows of all nodes.</summary>
     public IEnumerable<LeaseTable> Tables => nodes.Select(node => node.Table);
@@ -53,8 +89,9 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     /// <summary>Enters a node as the store has it.</summary>
     public void Load(LeaseTable table)
     {
-        var node = new NodeEntry(new LeaseTable { Node = table.Node });
+        var node = new NodeEntry(new LeaseTable { Node = table.Node }, nodes.Count);
         nodes.Add(node);
+        rooms.Add(node.Room);
         byName.Add(table.Node, node);
         Put(node, table);
         TakeChanges(); // What was read is no change.
@@ -66,36 +103,55 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     /// <summary>The row of a node.</summary>
     public LeaseTable TableOf(string node) => byName[node].Table;
 
-    /// <summary>Sets what an account may hold. Lowering it ends nothing.</summary>
-    public void SetQuota(string account, int limitMilliCards) => AccountOf(account).Limit = limitMilliCards;
+    /// <summary>Sets what an account may hold and its weight. Lowering it ends nothing.</summary>
+    public void SetQuota(string account, int limitMilliCards, int weight, DateTimeOffset now)
+    {
+        var entry = AccountOf(account);
+        (entry.Limit, entry.Weight) = (limitMilliCards, weight);
+        fresh.UnionWith(entry.Waiting);
+        Pass(now);
+    }
 
     /// <summary>The account's quota and use.</summary>
     public QuotaStatus QuotaOf(string account) => accounts.TryGetValue(account, out var entry)
-        ? new QuotaStatus(account, entry.Limit, entry.Held, entry.Instances)
+        ? new QuotaStatus(account, entry.Limit, entry.Held, entry.Instances, entry.Weight)
         : new QuotaStatus(account, rules.DefaultQuotaMilliCards, 0, 0);
 
     /// <summary>A function states what it wants.</summary>
-    public DemandAnswer State(CapacityDemand demand, DateTimeOffset now)
+    public DemandAnswer State(CapacityDemand stated, DateTimeOffset now)
     {
-        var key = (demand.Account, demand.Function);
-        var mine = held.GetValueOrDefault(key);
+        var key = (stated.Account, stated.Function);
+        var count = held.GetValueOrDefault(key)?.Count ?? 0;
 
         // It may not have heard of the latest grants: they count toward what it wants.
-        var unheard = demand.HeldInstances is { } known ? (mine?.Count ?? 0) - known : 0;
-        var more = Math.Max(0, demand.MoreInstances - unheard);
-        if (more == 0)
+        var more = Math.Max(0, stated.MoreInstances - (stated.HeldInstances is { } known ? count - known : 0));
+        var before = demands.GetValueOrDefault(key);
+        Drop(before);
+        if (more > 0)
         {
-            demands.Remove(key);
-        }
-        else
-        {
-            demands[key] = new Demand(demand, ShapeOf(demand.Shape), now, demand.OldestWaitingSince ?? demands.GetValueOrDefault(key)?.Since ?? now) { More = more };
+            var demand = new Demand(AccountOf(stated.Account), stated, ShapeOf(stated.Shape))
+            {
+                StatedAt = now,
+                Since = stated.OldestWaitingSince ?? before?.Since ?? now,
+                More = more,
+                LastServed = before?.LastServed ?? 0,
+            };
+            for (var i = before?.More ?? 0; i < Math.Min(more, MostArrivals); i++)
+            {
+                placement.Arrived(demand.Shape);
+            }
+
+            Enter(demand, before);
         }
 
         Pass(now);
-        mine = held.GetValueOrDefault(key);
-        var (reason, detail) = demands.TryGetValue(key, out var open) ? Explain(open, now) : (WaitReason.None, "");
-        return new DemandAnswer(mine is null ? [] : [.. mine.Values], reason, detail);
+        var (reason, detail, rank) = demands.TryGetValue(key, out var open) ? Explain(open, now) : (WaitReason.None, "", 0);
+        var mine = held.GetValueOrDefault(key);
+        return new DemandAnswer(mine is null ? [] : [.. mine.Values], reason, detail)
+        {
+            Rank = rank,
+            Yield = mine is null || yielding.Count == 0 ? [] : [.. mine.Keys.Where(yielding.ContainsKey)],
+        };
     }
 
     /// <summary>A node states what it has. The node must be known: see <see cref="Load"/>.</summary>
@@ -122,6 +178,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
 
         node.EverSeen.RemoveWhere(instance => table.Find(instance) is null);
         Put(node, table);
+        SetOpen(node, Open(node, now));
         Pass(now);
         return new NodeDirective(node.Table.Leases, node.Table.Epoch);
     }
@@ -147,93 +204,323 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     /// <summary>What changed since this was last asked.</summary>
     public RegionChanges TakeChanges()
     {
-        var changes = new RegionChanges([.. changedNodes], [.. granted], [.. ended]);
+        var changes = new RegionChanges([.. changedNodes], [.. granted], [.. ended], [.. asked]);
         changedNodes.Clear();
         granted.Clear();
         ended.Clear();
+        asked.Clear();
         return changes;
     }
 
-    /// <summary>Grants what can be granted now, the oldest demand first; one that cannot be met holds up no other.</summary>
+    /// <summary>
+    /// Grants what can be granted now, in the order of <see cref="QueueOrder"/>. One that cannot be met holds up no
+    /// other, unless a node is kept for it. What was blocked is tried only on nodes that gained room since.
+    /// </summary>
     private void Pass(DateTimeOffset now)
     {
-        foreach (var lapsed in demands.Where(d => now - d.Value.StatedAt > rules.DemandLapse).Select(d => d.Key).ToList())
+        if (now - tidiedAt >= rules.Tidying)
         {
-            demands.Remove(lapsed);
+            tidiedAt = now;
+            Tidy(now);
         }
 
-        foreach (var node in nodes)
+        if (gained.Count == 0 && fresh.Count == 0)
         {
-            // Silence closes a node without any message.
-            if (node.Room.Open != Open(node, now))
+            return;
+        }
+
+        var order = new QueueOrder(gained.Count == 0 ? fresh : demands.Values.Where(Hopeful), now);
+        while (order.Next() is { } demand)
+        {
+            if (TryGrant(demand, now))
             {
-                node.Room = node.Room with { Open = !node.Room.Open };
+                demand.LastServed = ++served;
+                if (--demand.More > 0)
+                {
+                    order.Again(demand);
+                }
+                else
+                {
+                    Drop(demand);
+                }
             }
         }
 
-        foreach (var demand in QueueOrder.Sort(demands.Values))
-        {
-            while (demand.More > 0 && TryGrant(demand, now))
-            {
-                demand.More--;
-            }
+        gained.Clear();
+        fresh.Clear();
+    }
 
-            if (demand.More == 0)
+    private bool Hopeful(Demand demand)
+    {
+        if (fresh.Contains(demand))
+        {
+            return true;
+        }
+
+        if (demand.Blocked == Blocked.ByRoom)
+        {
+            foreach (var node in gained)
             {
-                demands.Remove((demand.Stated.Account, demand.Stated.Function));
+                if (node.Room.Fits(demand.Shape, demand.Account.Name))
+                {
+                    return true;
+                }
             }
         }
+
+        return false;
     }
 
     private bool TryGrant(Demand demand, DateTimeOffset now)
     {
         var stated = demand.Stated;
-        var account = AccountOf(stated.Account);
-        if (account.Held + MilliCards(demand.Shape) > account.Limit)
+        if (demand.Account.Held + MilliCards(demand.Shape) > demand.Account.Limit)
         {
+            demand.Blocked = Blocked.ByQuota;
             return false;
         }
 
-        var rooms = nodes.Select(n => n.Room).Where(room => room.Node != stated.AvoidNode);
-        if (stated.AvoidNode is { } avoided && !nodes.Any(n => n.Table.Node != avoided && n.Room.Open && n.Whole.Fits(demand.Shape, "")))
+        if (placement.Choose(Allowed(demand, now), demand.Shape, stated.Account) is not { } spot)
         {
-            // Better the suspicious node than none at all.
-            rooms = nodes.Select(n => n.Room);
-        }
-
-        if (placement.Choose(rooms, demand.Shape, stated.Account) is not { } spot)
-        {
+            demand.Blocked = Blocked.ByRoom;
             return false;
         }
 
-        var shares = spot.Cards.Select(i => spot.Node.Cards[i])
-            .Select(card => new CardShare(card.Uuid, spot.MiB, LeaseTable.MilliCards(spot.MiB, card.SizeMiB), 0)).ToList();
-        var node = byName[spot.Node.Node];
-        var (next, outcome, _) = node.Table.Acquire(new Lease
+        var (next, outcome, _) = byName[spot.Node.Node].Table.Acquire(new Lease
         {
             InstanceId = newInstanceId(now),
             Account = stated.Account,
             Function = stated.Function,
             Node = spot.Node.Node,
-            Cards = shares,
+            Cards = [.. spot.Cards.Select(i => spot.Node.Cards[i]).Select(card => new CardShare(card.Uuid, spot.MiB, LeaseTable.MilliCards(spot.MiB, card.SizeMiB), 0))],
             CpuMilli = stated.Shape.CpuMilli,
             MemoryMiB = stated.Shape.MemoryMiB,
             DiskMiB = stated.Shape.DiskMiB,
             GrantedAt = now,
+            RunLimit = stated.RunLimit,
         });
         if (outcome != LeaseOutcome.Granted)
         {
             throw new InvalidOperationException($"Placement chose node '{spot.Node.Node}' for {stated.Account}/{stated.Function}, but its leases say {outcome}.");
         }
 
-        Put(node, next);
+        Put(byName[spot.Node.Node], next);
         return true;
     }
 
-    /// <summary>The reason why a demand still waits, with the amount short.</summary>
-    private (WaitReason Reason, string Detail) Explain(Demand demand, DateTimeOffset now)
+    /// <summary>Nodes that a demand may go to now: not one it must avoid, nor one kept for another.</summary>
+    private List<NodeRoom> Allowed(Demand demand, DateTimeOffset now)
     {
-        var (shape, account) = (demand.Shape, AccountOf(demand.Stated.Account));
+        var candidates = demand.Blocked == Blocked.ByRoom && !fresh.Contains(demand) ? [.. gained.Select(n => n.Room)] : rooms;
+        if (reservations.Count > 0)
+        {
+            candidates = candidates.FindAll(room => !reservations.TryGetValue(room.Node, out var kept) || kept.Admits(demand, now));
+        }
+
+        if (demand.Stated.AvoidNode is { } avoided && nodes.Exists(n => n.Table.Node != avoided && n.Room.Open && n.Whole.Fits(demand.Shape, "")))
+        {
+            // Were there no other that could ever serve, the suspicious node would be better than none.
+            candidates = candidates.FindAll(room => room.Node != avoided);
+        }
+
+        return candidates;
+    }
+
+    /// <summary>What time alone changes: demands lapse, nodes fall silent, nodes are kept for those who waited long.</summary>
+    private void Tidy(DateTimeOffset now)
+    {
+        foreach (var demand in demands.Values.Where(d => now - d.StatedAt > rules.DemandLapse).ToList())
+        {
+            Drop(demand);
+        }
+
+        foreach (var node in nodes)
+        {
+            SetOpen(node, Open(node, now));
+        }
+
+        var waiting = demands.Values.Where(d => d.Blocked == Blocked.ByRoom && now - d.Since > rules.Patience).ToList();
+        Reserve(waiting.Where(NeedsWholeCards), now);
+        if (now - askedAt >= rules.Asking)
+        {
+            askedAt = now;
+            AskToYield(waiting, now);
+        }
+    }
+
+    /// <summary>
+    /// Keeps for some demands that need whole cards the node that is clear for them first. The choice is made anew each
+    /// time, but a node is left only for one that is clear sooner, so the moment can only come nearer.
+    /// </summary>
+    private void Reserve(IEnumerable<Demand> waiting, DateTimeOffset now)
+    {
+        var before = reservations.Values.ToDictionary(r => r.Demand);
+        var next = new Dictionary<string, Reservation>();
+        var perType = new Dictionary<ulong, int>();
+        var order = new QueueOrder(waiting, now);
+        while (rules.ReservationsPerType > 0 && order.Next() is { } demand)
+        {
+            if (perType.GetValueOrDefault(demand.Shape.Types) == rules.ReservationsPerType)
+            {
+                continue;
+            }
+
+            Reservation? best = null;
+            foreach (var node in nodes)
+            {
+                if (node.Room.Open && !next.ContainsKey(node.Table.Node) && Reservation.ClearFor(node.Table, node.Whole, demand.Shape, now) is { } clear
+                    && (best is null || clear.ClearAt < best.ClearAt || (clear.ClearAt == best.ClearAt && before.GetValueOrDefault(demand)?.Node == node.Table.Node)))
+                {
+                    best = new Reservation(demand, node.Table.Node, clear.ClearAt);
+                }
+            }
+
+            if (best is not null)
+            {
+                next.Add(best.Node, best);
+                perType[demand.Shape.Types] = perType.GetValueOrDefault(demand.Shape.Types) + 1;
+            }
+        }
+
+        foreach (var (node, kept) in reservations)
+        {
+            if (!next.TryGetValue(node, out var still) || !ReferenceEquals(still.Demand, kept.Demand))
+            {
+                gained.Add(byName[node]);
+            }
+        }
+
+        reservations.Clear();
+        foreach (var (node, kept) in next)
+        {
+            reservations.Add(node, kept);
+        }
+    }
+
+    /// <summary>
+    /// Chooses instances that should leave after their present runs: those a kept node waits for, and those of accounts
+    /// and functions that hold more than one that has waited long would hold with what it asks for.
+    /// </summary>
+    private void AskToYield(List<Demand> waiting, DateTimeOffset now)
+    {
+        foreach (var (instance, demand) in yielding.ToList())
+        {
+            if (!demands.TryGetValue((demand.Stated.Account, demand.Stated.Function), out var current))
+            {
+                yielding.Remove(instance);
+            }
+            else
+            {
+                yielding[instance] = current;
+            }
+        }
+
+        foreach (var kept in reservations.Values)
+        {
+            var node = byName[kept.Node];
+            foreach (var lease in Reservation.ClearFor(node.Table, node.Whole, kept.Demand.Shape, now)?.Awaits ?? [])
+            {
+                if (kept.Calls(lease, now))
+                {
+                    Ask(lease, kept.Demand);
+                }
+            }
+        }
+
+        var reserved = reservations.Values.Select(r => r.Demand).ToHashSet();
+        var order = new QueueOrder(waiting.Where(d => !reserved.Contains(d)), now);
+        for (var i = 0; i < rules.YieldingFor && order.Next() is { } demand; i++)
+        {
+            if (!yielding.ContainsValue(demand) && demand.Account.Held + MilliCards(demand.Shape) <= demand.Account.Limit && SomebodyHoldsTooMuch(demand))
+            {
+                var found = nodes.Where(n => n.Room.Open && !reservations.ContainsKey(n.Table.Node))
+                    .Select(n => Reservation.ClearFor(n.Table, n.Whole, demand.Shape, now))
+                    .Where(clear => clear is { Awaits: { Count: > 0 } awaits } && awaits.All(lease => HoldsTooMuch(lease, demand)))
+                    .MinBy(clear => clear!.Value.ClearAt);
+                foreach (var lease in found?.Awaits ?? [])
+                {
+                    Ask(lease, demand);
+                }
+            }
+        }
+    }
+
+    /// <summary>Whether a lease that must go can exist at all: spares looking for one on every node.</summary>
+    private bool SomebodyHoldsTooMuch(Demand demand)
+    {
+        var need = MilliCards(demand.Shape);
+        var share = (double)(demand.Account.Held + need) / demand.Account.Weight;
+        return accounts.Values.Any(a => a != demand.Account && a.Share > share)
+            || held.Any(f => f.Key.Account == demand.Account.Name && f.Value.Values.Sum(l => l.MilliCards) > need);
+    }
+
+    /// <summary>Whether the holder would still hold at least as much as the one who waits, after one gave and the other got.</summary>
+    private bool HoldsTooMuch(Lease lease, Demand demand)
+    {
+        var need = MilliCards(demand.Shape);
+        var holder = AccountOf(lease.Account);
+        return holder != demand.Account
+            ? (double)(holder.Held - lease.MilliCards) / holder.Weight >= (double)(demand.Account.Held + need) / demand.Account.Weight
+            : lease.Function != demand.Stated.Function
+                && MilliCardsOf(lease.Account, lease.Function) - lease.MilliCards >= MilliCardsOf(lease.Account, demand.Stated.Function) + need;
+    }
+
+    private int MilliCardsOf(string account, string function) =>
+        held.TryGetValue((account, function), out var leases) ? leases.Values.Sum(l => l.MilliCards) : 0;
+
+    private void Ask(Lease lease, Demand demand)
+    {
+        if (yielding.TryAdd(lease.InstanceId, demand))
+        {
+            asked.Add(lease);
+        }
+    }
+
+    private void Enter(Demand demand, Demand? before)
+    {
+        demands.Add((demand.Stated.Account, demand.Stated.Function), demand);
+        demand.Account.Waiting.Add(demand);
+        fresh.Add(demand);
+        foreach (var kept in reservations.Values.Where(r => ReferenceEquals(r.Demand, before)).ToList())
+        {
+            // The same one states itself again: what is kept for it stays so.
+            if (before!.Shape == demand.Shape)
+            {
+                reservations[kept.Node] = kept with { Demand = demand };
+            }
+        }
+    }
+
+    private void Drop(Demand? demand)
+    {
+        if (demand is not null)
+        {
+            demands.Remove((demand.Stated.Account, demand.Stated.Function));
+            demand.Account.Waiting.Remove(demand);
+            fresh.Remove(demand);
+        }
+    }
+
+    /// <summary>Whether a request takes whole cards, and so may be passed by small ones for ever.</summary>
+    private bool NeedsWholeCards(Demand demand) =>
+        demand.Shape.GpuMiB > 0 && sizes.Any(s => (s.Type & demand.Shape.Types) != 0 && demand.Shape.GpuMiB >= s.SizeMiB);
+
+    /// <summary>The reason why a demand still waits, with the amount short.</summary>
+    private (WaitReason Reason, string Detail, int Rank) Explain(Demand demand, DateTimeOffset now)
+    {
+        var (reason, detail) = ReasonOf(demand, now);
+        var rank = 1;
+        for (var order = new QueueOrder(demands.Values, now); order.Next() is { } ahead && ahead != demand;)
+        {
+            rank++;
+        }
+
+        return (reason, detail, rank);
+    }
+
+    private (WaitReason Reason, string Detail) ReasonOf(Demand demand, DateTimeOffset now)
+    {
+        var (shape, account) = (demand.Shape, demand.Account);
         var share = MilliCards(shape);
         if (share > 0 && account.Held + share > account.Limit)
         {
@@ -271,8 +558,11 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             return (WaitReason.NoRoomOnNode, $"The nearest node is short of {Math.Max(0, shape.CpuMilli - nearest.CpuMilli)} milli-processors, {Math.Max(0, shape.MemoryMiB - nearest.MemoryMiB)} MiB memory and {Math.Max(0, shape.DiskMiB - nearest.DiskMiB)} MiB disk.");
         }
 
-        return demand.Stated.AvoidNode is { } avoided && !open.Any(n => n.Table.Node != avoided && n.Room.Fits(shape, demand.Stated.Account))
-            ? (WaitReason.NoFreeCard, $"Only node '{avoided}' has room, and an instance just failed there.")
+        var fitting = open.Where(n => n.Room.Fits(shape, demand.Stated.Account)).ToList();
+        return fitting.All(n => n.Table.Node == demand.Stated.AvoidNode)
+            ? (WaitReason.NoFreeCard, $"Only node '{demand.Stated.AvoidNode}' has room, and an instance just failed there.")
+            : fitting.All(n => reservations.TryGetValue(n.Table.Node, out var kept) && !kept.Admits(demand, now))
+            ? (WaitReason.KeptForOther, "The nodes with room are kept for others that wait longer and need whole cards.")
             : (WaitReason.Behind, "Others are ahead.");
 
         static double Short(long wanted, long free) => wanted <= free ? 0 : (double)(wanted - free) / wanted;
@@ -324,14 +614,14 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     /// <summary>Whether the node may get anything new: before it has adopted what it has, it takes no launches.</summary>
     private bool Open(NodeEntry node, DateTimeOffset now) => Reachable(node, now) && node.Report is { Adopted: true };
 
-    private AccountEntry AccountOf(string account)
+    private Account AccountOf(string name)
     {
-        if (!accounts.TryGetValue(account, out var entry))
+        if (!accounts.TryGetValue(name, out var account))
         {
-            accounts.Add(account, entry = new AccountEntry { Limit = rules.DefaultQuotaMilliCards });
+            accounts.Add(name, account = new Account(name) { Limit = rules.DefaultQuotaMilliCards });
         }
 
-        return entry;
+        return account;
     }
 
     /// <summary>Puts a node's new table in place of the old one, and with it everything that is counted from leases.</summary>
@@ -344,29 +634,58 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         }
 
         changedNodes.Add(next.Node);
-        foreach (var lease in before.Leases.Where(l => next.Find(l.InstanceId) is null))
+        foreach (var lease in before.Leases)
         {
-            Count(lease, -1);
-            held[(lease.Account, lease.Function)].Remove(lease.InstanceId);
+            if (next.Find(lease.InstanceId) is null)
+            {
+                Count(lease, -1);
+                held[(lease.Account, lease.Function)].Remove(lease.InstanceId);
+                yielding.Remove(lease.InstanceId);
+                ended.Add(lease);
+                gained.Add(node);
+
+                // Its account holds less now: who was blocked by the quota may go on.
+                fresh.UnionWith(AccountOf(lease.Account).Waiting.Where(d => d.Blocked == Blocked.ByQuota));
+            }
         }
 
-        foreach (var lease in next.Leases.Where(l => before.Find(l.InstanceId) is null))
+        foreach (var lease in next.Leases)
         {
-            Count(lease, +1);
-            if (!held.TryGetValue((lease.Account, lease.Function), out var mine))
+            if (before.Find(lease.InstanceId) is null)
             {
-                held.Add((lease.Account, lease.Function), mine = []);
-            }
+                Count(lease, +1);
+                if (!held.TryGetValue((lease.Account, lease.Function), out var mine))
+                {
+                    held.Add((lease.Account, lease.Function), mine = []);
+                }
 
-            mine[lease.InstanceId] = lease;
+                mine[lease.InstanceId] = lease;
+                granted.Add(lease);
+            }
         }
 
         node.Table = next;
         node.Room = NodeRoom.Of(next, node.Room.Open, BitOf);
-        if (!ReferenceEquals(before.Cards, next.Cards) || node.Whole.CpuMilli != next.CpuMilli || node.Whole.MemoryMiB != next.MemoryMiB || node.Whole.DiskMiB != next.DiskMiB)
+        rooms[node.Position] = node.Room;
+        if (before.Cards.Count != next.Cards.Count || !before.Cards.Zip(next.Cards).All(c => ReferenceEquals(c.First.Report, c.Second.Report) && c.First.Present == c.Second.Present)
+            || (before.CpuMilli, before.MemoryMiB, before.DiskMiB) != (next.CpuMilli, next.MemoryMiB, next.DiskMiB))
         {
+            gained.Add(node);
             node.Whole = NodeRoom.Of(next with { Leases = [] }, open: true, BitOf);
             sizes.UnionWith(node.Whole.Cards.Where(c => c.Type != 0).Select(c => (c.Type, c.SizeMiB)));
+        }
+    }
+
+    private void SetOpen(NodeEntry node, bool open)
+    {
+        if (node.Room.Open != open)
+        {
+            node.Room = node.Room with { Open = open };
+            rooms[node.Position] = node.Room;
+            if (open)
+            {
+                gained.Add(node);
+            }
         }
     }
 
@@ -375,20 +694,12 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         var account = AccountOf(lease.Account);
         account.Held += sign * lease.MilliCards;
         account.Instances += sign;
-        (sign > 0 ? granted : ended).Add(lease);
     }
 
-    private sealed class AccountEntry
+    private sealed class NodeEntry(LeaseTable table, int position)
     {
-        public int Limit { get; set; }
+        public int Position { get; } = position;
 
-        public int Held { get; set; }
-
-        public int Instances { get; set; }
-    }
-
-    private sealed class NodeEntry(LeaseTable table)
-    {
         public LeaseTable Table { get; set; } = table;
 
         /// <summary>What is free now.</summary>

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Threading.Channels;
 using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
+using GpuTasks.Simulation;
 using GpuTasks.Store;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Time.Testing;

@@ -57,7 +57,7 @@ public sealed class RegionTableTests
     public void An_account_stays_within_its_quota_and_hears_by_how_much_it_is_short()
     {
         var region = Build.Region(Build.Report("n1", 4));
-        region.SetQuota("a", 1_400);
+        region.SetQuota("a", 1_400, 1, T0);
         var answer = region.State(Build.Demand("a", "f", 8_192, more: 3), T0);
         Assert.Equal(2, answer.Leases.Count);
         Assert.Equal((WaitReason.Quota, "The account holds 1000 of 1400 milli-cards; one more instance needs 500, 100 too many."), (answer.Reason, answer.Detail));

@@ -13,7 +13,7 @@ public sealed class RegionWalkTests
     {
         var random = new Random(seed);
         var region = Build.Region();
-        region.SetQuota("a", 5_300);
+        region.SetQuota("a", 5_300, 1, Build.Start);
         var now = Build.Start;
         var boots = new int[6];
         var cardEpochs = new Dictionary<string, long>();

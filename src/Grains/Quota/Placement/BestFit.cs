@@ -1,23 +1,19 @@
 namespace GpuTasks.Quota.Placement;
 
-/// <summary>Chooses where a request goes.</summary>
-public interface IPlacement
-{
-    /// <summary>Chooses among the nodes, or finds none. The same rooms give the same answer.</summary>
-    /// <param name="rooms">Nodes that are allowed.</param>
-    /// <param name="shape">What is asked for.</param>
-    /// <param name="account">For whom; a card is shared within one account only.</param>
-    Spot? Choose(IEnumerable<NodeRoom> rooms, in Shape shape, string account);
-}
-
 /// <summary>
 /// Best fit in lexical order: a part of a card goes to the tightest card, whole cards to the node that keeps the fewest,
-/// a request without cards to the node with the fewest empty cards; then where the fewest processors stay free.
+/// a request without cards to where the least of the cards is free; then where the fewest processors stay free.
 /// </summary>
 public sealed class BestFit : IPlacement
 {
     /// <inheritdoc />
-    public Spot? Choose(IEnumerable<NodeRoom> rooms, in Shape shape, string account)
+    public void Arrived(in Shape shape)
+    {
+        // What arrived before does not matter here.
+    }
+
+    /// <inheritdoc />
+    public Spot? Choose(IReadOnlyList<NodeRoom> rooms, in Shape shape, string account)
     {
         (int, int, long) best = default;
         Spot? chosen = null;
@@ -30,7 +26,7 @@ public sealed class BestFit : IPlacement
 
             if (shape.GpuMiB == 0)
             {
-                Consider((0, room.CountEmpty(), room.CpuMilli), room, -1, 0, 0);
+                Consider((room.FreeMilliCards(), 0, room.CpuMilli), room, -1, 0, 0);
                 continue;
             }
 

@@ -154,6 +154,34 @@ public sealed record NodeRoom
         return count;
     }
 
+    /// <summary>Free shares of its cards, in thousandths of a card.</summary>
+    public int FreeMilliCards()
+    {
+        var sum = 0;
+        foreach (ref readonly var card in Cards.AsSpan())
+        {
+            sum += card.FreeMiB == 0 ? 0 : (int)(1_000L * card.FreeMiB / card.SizeMiB);
+        }
+
+        return sum;
+    }
+
+    /// <summary>What is free once the request has its place.</summary>
+    public NodeRoom After(in Shape shape, Spot spot, string account)
+    {
+        var cards = Cards;
+        if (spot.Cards.Count > 0)
+        {
+            cards = [.. Cards];
+            foreach (var i in spot.Cards)
+            {
+                cards[i] = cards[i] with { FreeMiB = cards[i].FreeMiB - spot.MiB, Owner = account };
+            }
+        }
+
+        return this with { CpuMilli = CpuMilli - shape.CpuMilli, MemoryMiB = MemoryMiB - shape.MemoryMiB, DiskMiB = DiskMiB - shape.DiskMiB, Cards = cards };
+    }
+
     private static CardRoom RoomOn(CardReport card, IReadOnlyList<Lease> leases, Func<string, ulong> bitOf)
     {
         var used = 0L;

@@ -1,13 +1,15 @@
+using Orleans;
+using Orleans.Runtime;
 using System.Collections.Concurrent;
 using System.Text.Json;
 using Orleans.Storage;
 
-namespace GpuTasks;
+namespace GpuTasks.Simulation;
 
 /// <summary>Compare-and-set storage that outlives activations and silos, keeps rows as JSON, and fails on request.</summary>
-internal sealed class SharedStorage : IGrainStorage
+public sealed class SharedStorage : IGrainStorage
 {
-    private readonly ConcurrentDictionary<(string State, GrainId Id), (string Json, int Version)> rows = new();
+    private readonly ConcurrentDictionary<(string State, GrainId Id), (string Json, int Version, object? State)> rows = new();
     private int writes;
 
     /// <summary>Called before each write with the number of the write; what it throws, the writer gets.</summary>
@@ -16,6 +18,9 @@ internal sealed class SharedStorage : IGrainStorage
     public int Writes => writes;
 
     public ICollection<(string State, GrainId Id)> Keys => rows.Keys;
+
+    /// <summary>The rows of one kind as they were written.</summary>
+    public IReadOnlyList<T> Rows<T>() => [.. rows.Values.Select(row => row.State).OfType<T>()];
 
     public Task ReadStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState)
     {
@@ -32,8 +37,8 @@ internal sealed class SharedStorage : IGrainStorage
         var json = JsonSerializer.Serialize(grainState.State);
         var next = grainState.ETag is null ? 1 : int.Parse(grainState.ETag) + 1;
         var written = grainState.ETag is null
-            ? rows.TryAdd(key, (json, next))
-            : rows.TryGetValue(key, out var row) && row.Version == next - 1 && rows.TryUpdate(key, (json, next), row);
+            ? rows.TryAdd(key, (json, next, grainState.State))
+            : rows.TryGetValue(key, out var row) && row.Version == next - 1 && rows.TryUpdate(key, (json, next, grainState.State), row);
         if (!written)
         {
             throw new InconsistentStateException($"{key} is not at version {grainState.ETag ?? "none"}.");
