@@ -55,6 +55,9 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     /// <summary>Of one statement no more arrivals than this are learnt, so that one large wish does not drown the mix.</summary>
     private const int MostArrivals = 50;
 
+    /// <summary>Nodes looked at in one round of asking others to yield; the next round goes on from there.</summary>
+    private const int MostLooks = 512;
+
     private readonly List<NodeEntry> nodes = [];
     private readonly Dictionary<string, NodeEntry> byName = [];
     private readonly Dictionary<string, Account> accounts = [];
@@ -71,6 +74,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
 
     /// <summary>Demands to try everywhere in the next pass.</summary>
     private readonly HashSet<Demand> fresh = [];
+    private readonly HashSet<NodeEntry> changedSinceTidied = [];
     private readonly Dictionary<string, Reservation> reservations = [];
 
     /// <summary>Leases asked for, by instance, and for whom.</summary>
@@ -82,6 +86,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     private DateTimeOffset tidiedAt = DateTimeOffset.MinValue;
     private DateTimeOffset askedAt = DateTimeOffset.MinValue;
     private long served;
+    private int lookAt;
 
     /// <summary>Rows of all nodes.</summary>
     public IEnumerable<LeaseTable> Tables => nodes.Select(node => node.Table);
@@ -280,7 +285,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             return false;
         }
 
-        if (placement.Choose(Allowed(demand, now), demand.Shape, stated.Account) is not { } spot)
+        if (!Hopeful(demand) || placement.Choose(Allowed(demand, now), demand.Shape, stated.Account) is not { } spot)
         {
             demand.Blocked = Blocked.ByRoom;
             return false;
@@ -365,13 +370,14 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
                 continue;
             }
 
-            Reservation? best = null;
-            foreach (var node in nodes)
+            // A node that did not change is not clear any sooner than when it was last looked at.
+            var kept = before.GetValueOrDefault(demand);
+            var best = kept is null || next.ContainsKey(kept.Node) ? null : ReservationOn(byName[kept.Node], demand, now);
+            foreach (var node in best is null ? nodes : changedSinceTidied.Where(n => n.Table.Node != best.Node))
             {
-                if (node.Room.Open && !next.ContainsKey(node.Table.Node) && Reservation.ClearFor(node.Table, node.Whole, demand.Shape, now) is { } clear
-                    && (best is null || clear.ClearAt < best.ClearAt || (clear.ClearAt == best.ClearAt && before.GetValueOrDefault(demand)?.Node == node.Table.Node)))
+                if (!next.ContainsKey(node.Table.Node) && ReservationOn(node, demand, now) is { } other && (best is null || other.ClearAt < best.ClearAt))
                 {
-                    best = new Reservation(demand, node.Table.Node, clear.ClearAt);
+                    best = other;
                 }
             }
 
@@ -382,9 +388,9 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             }
         }
 
-        foreach (var (node, kept) in reservations)
+        foreach (var (node, gone) in reservations)
         {
-            if (!next.TryGetValue(node, out var still) || !ReferenceEquals(still.Demand, kept.Demand))
+            if (!next.TryGetValue(node, out var still) || !ReferenceEquals(still.Demand, gone.Demand))
             {
                 gained.Add(byName[node]);
             }
@@ -395,7 +401,12 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         {
             reservations.Add(node, kept);
         }
+
+        changedSinceTidied.Clear();
     }
+
+    private static Reservation? ReservationOn(NodeEntry node, Demand demand, DateTimeOffset now) =>
+        node.Room.Open && Reservation.ClearFor(node.Table, node.Whole, demand.Shape, now) is { } clear ? new Reservation(demand, node.Table.Node, clear.ClearAt) : null;
 
     /// <summary>
     /// Chooses instances that should leave after their present runs: those a kept node waits for, and those of accounts
@@ -429,17 +440,26 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
 
         var reserved = reservations.Values.Select(r => r.Demand).ToHashSet();
         var order = new QueueOrder(waiting.Where(d => !reserved.Contains(d)), now);
+        var looks = MostLooks;
         for (var i = 0; i < rules.YieldingFor && order.Next() is { } demand; i++)
         {
             if (!yielding.ContainsValue(demand) && demand.Account.Held + MilliCards(demand.Shape) <= demand.Account.Limit && SomebodyHoldsTooMuch(demand))
             {
-                var found = nodes.Where(n => n.Room.Open && !reservations.ContainsKey(n.Table.Node))
-                    .Select(n => Reservation.ClearFor(n.Table, n.Whole, demand.Shape, now))
-                    .Where(clear => clear is { Awaits: { Count: > 0 } awaits } && awaits.All(lease => HoldsTooMuch(lease, demand)))
-                    .MinBy(clear => clear!.Value.ClearAt);
-                foreach (var lease in found?.Awaits ?? [])
+                for (var seen = 0; seen < nodes.Count && looks > 0; seen++, looks--)
                 {
-                    Ask(lease, demand);
+                    lookAt = (lookAt + 1) % nodes.Count;
+                    var node = nodes[lookAt];
+                    if (node.Room.Open && !reservations.ContainsKey(node.Table.Node)
+                        && Reservation.ClearFor(node.Table, node.Whole, demand.Shape, now) is { Awaits: { Count: > 0 } awaits }
+                        && awaits.All(lease => HoldsTooMuch(lease, demand)))
+                    {
+                        foreach (var lease in awaits)
+                        {
+                            Ask(lease, demand);
+                        }
+
+                        break;
+                    }
                 }
             }
         }
@@ -634,6 +654,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         }
 
         changedNodes.Add(next.Node);
+        changedSinceTidied.Add(node);
         foreach (var lease in before.Leases)
         {
             if (next.Find(lease.InstanceId) is null)
@@ -682,6 +703,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         {
             node.Room = node.Room with { Open = open };
             rooms[node.Position] = node.Room;
+            changedSinceTidied.Add(node);
             if (open)
             {
                 gained.Add(node);

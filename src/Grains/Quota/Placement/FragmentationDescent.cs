@@ -13,7 +13,7 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
     private const int EmptyCardWeight = 10;
 
     /// <summary>Scores kept at once; beyond it all are dropped and made anew.</summary>
-    private const int MostScores = 4_000_000;
+    private const int MostScores = 500_000;
 
     private readonly BestFit untilLearnt = new();
     private readonly Dictionary<(Shape Shape, string Account), Dictionary<string, Score>> scores = [];
@@ -47,7 +47,7 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
         for (var i = 0; i < rooms.Count; i++)
         {
             var room = rooms[i];
-            if (!room.Open || !room.Holds(shape))
+            if (!room.Fits(shape, account))
             {
                 continue;
             }
