@@ -957,7 +957,8 @@ internal sealed partial class Instance : IDisposable
                 _ when memo.BootId != services.BootId => new InstanceEnd(RunOutcome.NodeLost, OutOfMemory: false, "The machine was restarted."),
                 { Failure: null, Stop: StopMode.Forced } => Preemption with { OutOfMemory = last is { OutOfMemory: true } },
                 _ => new InstanceEnd(
-                    Fault: null,
+                    // The node removes a container only after its runs are told, so somebody else removed this one: no fault of the function.
+                    last is null ? RunOutcome.EngineError : null,
                     last is { OutOfMemory: true },
                     memo.Failure?.Message ?? (last is null ? "The instance is gone." : $"The instance ended with code {last.ExitCode}.")),
             };
