@@ -383,6 +383,7 @@ public sealed partial class DispatcherGrain(
             Priority = window.First?.Priority ?? 0,
             RunLimit = TimeSpan.FromSeconds(spec?.TimeoutSeconds ?? 0),
             AvoidNode = avoidNode,
+            HeldInstances = pool.Instances.Count,
         };
     }
 
