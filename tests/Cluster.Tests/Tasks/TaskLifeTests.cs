@@ -2,6 +2,7 @@ using System.Text;
 using GpuTasks.Functions;
 using GpuTasks.Hosting;
 using GpuTasks.Nodes;
+using GpuTasks.Quota;
 using GpuTasks.Storage;
 using GpuTasks.Tasks;
 using Microsoft.Extensions.Configuration;
@@ -106,7 +107,7 @@ public sealed class TaskLifeTests : IAsyncLifetime
     [Fact]
     public async Task Stop_while_enqueued_never_launches_a_run()
     {
-        Node.Cards = 0;
+        await HaveCardsAsync(0);
         var task = await SubmitAsync(await FunctionAsync(), "ok", id: "queued");
         Assert.Equal(StopOutcome.Accepted, await task.Stop("asked"));
         Assert.Equal(GpuTaskStatus.Stopped, (await task.Get(false))!.Status);
@@ -166,7 +167,7 @@ public sealed class TaskLifeTests : IAsyncLifetime
     [Fact]
     public async Task A_task_nobody_serves_expires()
     {
-        Node.Cards = 0;
+        await HaveCardsAsync(0);
         var task = Task(await FunctionAsync(), "old");
         await task.Submit(Submission("ok") with { MaxEventAge = TimeSpan.FromSeconds(1) });
         Assert.Equal(GpuTaskStatus.Expired, (await UntilFinalAsync(task)).Status);
@@ -193,7 +194,7 @@ public sealed class TaskLifeTests : IAsyncLifetime
     [Fact]
     public async Task An_idle_instance_leaves_and_its_card_serves_another_function()
     {
-        Node.Cards = 1;
+        await HaveCardsAsync(1);
         var first = await FunctionAsync();
         await UntilFinalAsync(await SubmitAsync(first, "ok", id: "one"));
         await UntilFinalAsync(await SubmitAsync(await FunctionAsync(), "ok", id: "two"));
@@ -247,6 +248,18 @@ public sealed class TaskLifeTests : IAsyncLifetime
         var counts = (await query.Count(name)).ByStatus;
         Assert.Equal((1, 1), (counts[GpuTaskStatus.Succeeded], counts[GpuTaskStatus.Failed]));
         Assert.Empty((await cluster.Client.GetGrain<ITaskQueryGrain>("1002").List(new TaskQuery { Function = name })).Tasks);
+    }
+
+    private async Task HaveCardsAsync(int count)
+    {
+        Node.Cards = count;
+        var region = cluster.Client.GetGrain<IRegionQuotaGrain>("local-1");
+        var limit = DateTime.UtcNow + Deadline;
+        while ((await region.GetNodes()) is not [var node] || node.Report.Cards.Count != count)
+        {
+            Assert.True(DateTime.UtcNow < limit, "The region has not heard of the change.");
+            await System.Threading.Tasks.Task.Delay(20);
+        }
     }
 
     private async Task<IFunctionGrain> FunctionAsync()
