@@ -346,7 +346,7 @@ public sealed partial class DispatcherGrain(
                 }
 
                 handledFailures.IntersectWith(answer.Leases.Select(lease => lease.InstanceId));
-                await StartAndStopInstancesAsync();
+                await StartAndStopInstancesAsync(answer.Yield);
             }
             while (stateAgain);
         }
@@ -387,7 +387,7 @@ public sealed partial class DispatcherGrain(
         };
     }
 
-    private async Task StartAndStopInstancesAsync()
+    private async Task StartAndStopInstancesAsync(IReadOnlyList<string> yield)
     {
         var now = clock.GetUtcNow();
         var work = new List<Task>();
@@ -398,7 +398,10 @@ public sealed partial class DispatcherGrain(
         else
         {
             var idle = TimeSpan.FromSeconds(current.Spec.IdleTimeoutSeconds ?? options.Value.IdleTimeoutSeconds);
-            work.AddRange(pool.ToStop(current.SpecRevision, idle, now).ToArray().Select(instance => StopAsync(instance, force: false)));
+            // Others are entitled to what some hold: those finish their runs and take no more.
+            var leaving = pool.ToStop(current.SpecRevision, idle, now)
+                .Union(pool.Instances.Where(instance => !instance.StopAsked && yield.Contains(instance.Lease.InstanceId)));
+            work.AddRange(leaving.ToArray().Select(instance => StopAsync(instance, force: false)));
             // A lease from before this activation may have an instance whose node reports in a moment; new ones are launched at once.
             work.AddRange(pool.Instances
                 .Where(instance => !instance.Launched && (instance.Lease.GrantedAt >= activatedAt || now - activatedAt > UnknownInstanceGrace))

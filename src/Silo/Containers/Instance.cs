@@ -319,6 +319,13 @@ internal sealed partial class Instance : IDisposable
             {
                 if (!runs.TryGetValue(runId, out run))
                 {
+                    // An order that is still on its way must find the door closed, for the caller takes this as proof.
+                    if (!done.Contains(runId) && phase != Phase.Over)
+                    {
+                        folder.AppendDone(runId);
+                        Remember(runId);
+                    }
+
                     return false;
                 }
 

@@ -119,6 +119,19 @@ public sealed class AgentDockerTests
     }
 
     [Fact]
+    public async Task A_run_that_was_cancelled_before_its_order_came_never_begins()
+    {
+        await using var harness = await AgentHarness.OnDockerAsync();
+        var id = await harness.LaunchReadyAsync();
+        var order = harness.RunOf(id, new { mode = "echo" });
+        Assert.False(await harness.Agent.CancelRunAsync(id, order.RunId, Token));
+        await harness.Agent.StartRunAsync(order, Token);
+        var next = await harness.StartRunAsync(id, new { mode = "echo" });
+        await harness.ReportOfAsync(next, 10);
+        Assert.DoesNotContain(harness.Platform.Runs, report => report.RunId == order.RunId);
+    }
+
+    [Fact]
     public async Task A_forced_stop_ends_everything_within_grace_and_five_seconds()
     {
         await using var harness = await AgentHarness.OnDockerAsync();
