@@ -1,5 +1,3 @@
-using System.Net.Sockets;
-
 namespace GpuTasks.Relay;
 
 /// <summary>Sends one run to the function and says how it ended.</summary>
@@ -37,8 +35,9 @@ internal sealed class RunExecution(FunctionClient function, RunFiles files, Rela
                     Truncated = answer.Truncated,
                 };
         }
-        catch (Exception e) when (e is IOException or SocketException or OperationCanceledException or UnauthorizedAccessException)
+        catch (Exception e)
         {
+            // Whatever it was, a run has to end.
             return await BrokenAsync(run, e.Message);
         }
     }

@@ -101,17 +101,26 @@ public sealed class RunTests
         await sending.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
     }
 
-    [Fact]
-    public async Task An_answer_counts_although_the_request_was_not_read()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task An_answer_counts_although_the_request_was_not_read(bool close)
     {
         using var function = new ScriptedFunction();
-        await using var relay = await RelayUnderTest.WithEchoAsync();
+        await using var relay = await RelayUnderTest.WithScriptAsync(new RelayConfig { Port = function.Port }, "exec sleep 1000");
         await relay.ReadyAsync();
-        // Kestrel refuses what is too long and closes, while the relay is still sending.
-        var body = new byte[1024 * 1024];
-        await relay.TryPutAsync("r", body, RelayUnderTest.Order(path: "/nothing-here"));
+        // More than the sockets' buffers hold, so that the relay is still sending.
+        await relay.TryPutAsync("r", new byte[32 * 1024 * 1024]);
+        using var call = await function.NextAsync(readBody: false);
+        await call.AnswerAsync("too much", 413);
+        if (close)
+        {
+            call.Dispose();
+        }
+
         var run = await relay.EndOfAsync("r");
-        Assert.Equal((Outcomes.Answered, 404), (run.Outcome, run.StatusCode));
+        Assert.Equal((Outcomes.Answered, 413), (run.Outcome, run.StatusCode));
+        Assert.Equal("too much", await relay.ResponseAsync("r"));
     }
 
     [Fact]

@@ -14,12 +14,12 @@ internal sealed class ScriptedFunction : IDisposable
     internal int Port => ((IPEndPoint)listener.LocalEndpoint).Port;
 
     /// <summary>The next connection that sends anything; the relay's first connect only looks whether somebody listens.</summary>
-    internal async Task<ScriptedCall> NextAsync()
+    internal async Task<ScriptedCall> NextAsync(bool readBody = true)
     {
         while (true)
         {
             var socket = await listener.AcceptSocketAsync(Deadline.Token);
-            if (await ScriptedCall.ReadAsync(socket) is { } call)
+            if (await ScriptedCall.ReadAsync(socket, readBody) is { } call)
             {
                 return call;
             }
@@ -45,9 +45,11 @@ internal sealed class ScriptedCall : IDisposable
 
     internal string Head { get; }
 
+    internal string FirstLine => Head.Split('\n')[0];
+
     internal byte[] Body { get; }
 
-    internal static async Task<ScriptedCall?> ReadAsync(Socket socket)
+    internal static async Task<ScriptedCall?> ReadAsync(Socket socket, bool readBody)
     {
         var reader = new HttpReader(socket);
         if (await reader.ReadHeadAsync(Deadline.Token) is not { } head)
@@ -58,7 +60,7 @@ internal sealed class ScriptedCall : IDisposable
         reader.ExpectBody(head, untilClose: false);
         using var body = new MemoryStream();
         var buffer = new byte[65536];
-        while (await reader.ReadBodyAsync(buffer, Deadline.Token) is var count && count > 0)
+        while (readBody && await reader.ReadBodyAsync(buffer, Deadline.Token) is var count && count > 0)
         {
             await body.WriteAsync(buffer.AsMemory(0, count), Deadline.Token);
         }

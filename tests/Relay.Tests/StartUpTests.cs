@@ -114,18 +114,41 @@ public sealed class StartUpTests
     }
 
     [Fact]
-    public async Task A_run_is_not_disturbed_by_the_health_check()
+    public async Task The_health_check_rests_while_a_run_is_open_and_goes_on_after_it()
     {
         using var function = new ScriptedFunction();
-        var config = new RelayConfig { Port = function.Port, HealthCheck = new HealthCheckConfig { Path = "/ready", PeriodMs = 1, TimeoutMs = 1, FailureThreshold = 1 } };
-        await using var relay = await RelayUnderTest.WithScriptAsync(new RelayConfig { Port = config.Port }, "exec sleep 1000");
+        var config = new RelayConfig { Port = function.Port, HealthCheck = new HealthCheckConfig { Path = "/ready", PeriodMs = 1, TimeoutMs = 20_000, FailureThreshold = 1 } };
+        await using var relay = await RelayUnderTest.WithScriptAsync(config, "exec sleep 1000");
+        var runCame = new TaskCompletionSource<ScriptedCall>();
+        // Healthy until the run comes; any check from then on is the end of the instance.
+        var serving = Task.Run(async () =>
+        {
+            while (true)
+            {
+                var call = await function.NextAsync();
+                if (call.FirstLine.StartsWith("POST /invoke", StringComparison.Ordinal))
+                {
+                    runCame.SetResult(call);
+                }
+                else
+                {
+                    await call.AnswerAsync(status: runCame.Task.IsCompleted ? 500 : 200);
+                    call.Dispose();
+                }
+            }
+        });
         await relay.ReadyAsync();
         await relay.PutAsync("r", "");
-        using var call = await function.NextAsync();
-        var since = (await relay.StatusAsync()).Version;
-        await call.AnswerAsync("x");
-        await relay.EndOfAsync("r");
-        Assert.True((await relay.StatusAsync()).Version > since);
+        using var run = await runCame.Task.WaitAsync(Deadline.Token);
+        var version = (await relay.StatusAsync()).Version;
+        // Some hundred periods without a change.
+        await relay.CallAsync(HttpMethod.Get, $"status?after={version}&waitMs=300");
+        Assert.Equal(States.Ready, (await relay.StatusAsync()).State);
+        await run.AnswerAsync("x");
+        Assert.Equal(Outcomes.Answered, (await relay.EndOfAsync("r")).Outcome);
+        Assert.Equal(Failures.Unhealthy, (await relay.StateAsync(States.Failed)).Failure?.Kind);
+        function.Dispose();
+        await Assert.ThrowsAnyAsync<Exception>(() => serving);
     }
 
     [Fact]
