@@ -49,7 +49,7 @@ internal static class Report
               KEY=$(cat {{keyFile}}); F={{gateway}}/2023-03-30/functions/{{Demonstration.FunctionName}}
               curl -s -H "Authorization: Bearer $KEY" $F
               curl -s -H "Authorization: Bearer $KEY" -H 'x-fc-invocation-type: Async' -H 'x-fc-async-task-id: my_first' --data-binary @{{recordings}}/Rear_Left.wav $F/invocations
-              curl -s -H "Authorization: Bearer $KEY" $F/async-tasks/my_first
+              curl -s -H "Authorization: Bearer $KEY" $F/async-tasks/my_first | grep -o '"returnPayload.*'
               curl -s -H "Authorization: Bearer $KEY" {{gateway}}/v1/functions/{{Demonstration.FunctionName}}/tasks/my_first/logs
             """);
         return 0;
