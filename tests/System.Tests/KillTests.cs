@@ -11,10 +11,14 @@ public sealed class KillTests
 
     private static readonly TimeSpan AllDone = TimeSpan.FromMinutes(4);
 
-    [Fact]
-    public async Task Kill_9_with_50_tasks_of_which_10_run_ends_each_exactly_once()
+    [Theory]
+    [InlineData("Sqlite")]
+    [InlineData("PostgreSql")]
+    public async Task Kill_9_with_50_tasks_of_which_10_run_ends_each_exactly_once(string store)
     {
-        await using var platform = await Platform.StartAsync(("GpuTasks:Node:Cards", "fc.gpu.tesla.1:16384x10"));
+        await using var database = store == "PostgreSql" ? await Database.CreateAsync() : null;
+        (string, string)[] settings = database is null ? [] : [("GpuTasks:Store:Provider", store), ("GpuTasks:Store:ConnectionString", database.ConnectionString)];
+        await using var platform = await Platform.StartAsync([("GpuTasks:Node:Cards", "fc.gpu.tesla.1:16384x10"), .. settings]);
         await CreateCountedAsync(platform, "long");
         foreach (var id in Ids(50))
         {

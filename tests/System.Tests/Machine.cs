@@ -10,6 +10,9 @@ internal static class Machine
     /// <summary>Endpoint of the Docker Engine.</summary>
     public static string DockerHost => Needed("GPUTASKS_TEST_DOCKER");
 
+    /// <summary>Connection string of the PostgreSQL server.</summary>
+    public static string Postgres => Needed("GPUTASKS_TEST_POSTGRES");
+
     /// <summary>The static relay binary.</summary>
     public static string RelayPath => Needed("GPUTASKS_RELAY");
 
