@@ -207,7 +207,7 @@ public sealed class AgentDockerTests
     }
 
     [Fact]
-    public async Task A_run_whose_container_died_while_no_agent_was_there_crashed()
+    public async Task A_run_whose_container_was_removed_while_no_agent_was_there_is_no_fault_of_the_function()
     {
         await using var harness = await AgentHarness.OnDockerAsync();
         var id = await harness.LaunchReadyAsync();
@@ -215,7 +215,7 @@ public sealed class AgentDockerTests
         await harness.AbandonAsync();
         await harness.Engine.RemoveAsync(id, Token);
         await harness.StartAsync();
-        Assert.Equal(RunOutcome.Crashed, (await harness.ReportOfAsync(run)).Outcome);
+        Assert.Equal(RunOutcome.EngineError, (await harness.ReportOfAsync(run)).Outcome);
         await harness.UntilGoneAsync(id);
     }
 
