@@ -1,5 +1,4 @@
 using GpuTasks.Tasks;
-using Orleans;
 
 namespace GpuTasks.Tests;
 

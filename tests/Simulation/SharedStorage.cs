@@ -1,5 +1,3 @@
-using Orleans;
-using Orleans.Runtime;
 using System.Collections.Concurrent;
 using System.Text.Json;
 using Orleans.Storage;
