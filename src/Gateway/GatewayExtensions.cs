@@ -58,7 +58,9 @@ public static class GatewayExtensions
         AsyncInvokeConfigEndpoints.Map(api);
         InvocationEndpoints.Map(api);
         AsyncTaskEndpoints.Map(api);
-        V1Endpoints.Map(routes.MapGroup("/v1"));
+        var v1 = routes.MapGroup("/v1");
+        V1Endpoints.Map(v1);
+        TaskBatchEndpoint.Map(v1);
         routes.ServiceProvider.GetRequiredService<HealthEndpoints>().Map(routes);
         routes.Map("/{**path}", http => throw ApiErrors.PathNotSupported(http.Request.Method, http.Request.Path))
             .Add(endpoint => ((RouteEndpointBuilder)endpoint).Order = int.MaxValue);

@@ -21,6 +21,9 @@ public sealed class GatewayOptions
     /// <summary>Longest body of every other call: 1,024 to 16,777,216 bytes, default 1,048,576.</summary>
     public int MaxManagementBodyBytes { get; set; } = 1_048_576;
 
+    /// <summary>Longest body of a batch of tasks: 1,024 to 268,435,456 bytes, default 33,554,432.</summary>
+    public int MaxBatchBodyBytes { get; set; } = 33_554_432;
+
     /// <summary>Bytes of request bodies held at once, over all callers: 33,554,432 to 17,179,869,184, default 536,870,912. Beyond it callers are asked to come back.</summary>
     public long MaxBufferedBytes { get; set; } = 536_870_912;
 

@@ -17,6 +17,7 @@ internal sealed class GatewayOptionsCheck : IValidateOptions<GatewayOptions>
         Range(nameof(options.MaxAsyncPayloadBytes), options.MaxAsyncPayloadBytes, 1, 262_144);
         Range(nameof(options.MaxSyncPayloadBytes), options.MaxSyncPayloadBytes, 1, 33_554_432);
         Range(nameof(options.MaxManagementBodyBytes), options.MaxManagementBodyBytes, 1_024, 16_777_216);
+        Range(nameof(options.MaxBatchBodyBytes), options.MaxBatchBodyBytes, 1_024, 268_435_456);
         Range(nameof(options.MaxBufferedBytes), options.MaxBufferedBytes, 33_554_432, 17_179_869_184);
         Range(nameof(options.SignatureSkewMinutes), options.SignatureSkewMinutes, 1, 60);
         Range(nameof(options.NonceWindow), options.NonceWindow, 1_000, 5_000_000);

@@ -50,6 +50,9 @@ internal sealed class FakePlatform
     /// <summary>Whether tasks move on: one whose event says sleep runs until it is stopped, every other succeeds at its first reading.</summary>
     public bool Executes { get; set; }
 
+    /// <summary>Whether the store has no room for a task of a batch.</summary>
+    public Func<string, bool> Full { get; set; } = _ => false;
+
     /// <summary>Thrown by every call while set.</summary>
     public Exception? Fault { get; set; }
 
@@ -113,6 +116,7 @@ internal sealed class FakeGrainFactory(FakePlatform platform) : IGrainFactory
         return type == typeof(IFunctionGrain) ? new FakeFunction(platform, key)
             : type == typeof(IFunctionQueryGrain) ? new FakeFunctionQuery(platform, key)
             : type == typeof(ITaskGrain) ? new FakeTask(platform, key)
+            : type == typeof(ITaskBatchGrain) ? new FakeTaskBatch(platform, key)
             : type == typeof(ITaskQueryGrain) ? new FakeTaskQuery(platform, key)
             : type == typeof(IDispatcherGrain) ? new FakeDispatcher(platform)
             : type == typeof(INodeGrain) ? new FakeNode(platform, key)
@@ -268,6 +272,23 @@ internal sealed class FakeTask(FakePlatform platform, string key) : ITaskGrain
     public Task Wake(CancellationToken cancellationToken = default) => throw new NotSupportedException();
 }
 
+internal sealed class FakeTaskBatch(FakePlatform platform, string function) : ITaskBatchGrain
+{
+    public async Task<IReadOnlyList<BatchOutcome>> Submit(TaskBatch batch, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"batch {function} {batch.Tasks.Count}");
+        var outcomes = new List<BatchOutcome>();
+        foreach (var task in batch.Tasks)
+        {
+            outcomes.Add(platform.Full(task.TaskId) ? BatchOutcome.Unavailable
+                : await new FakeTask(platform, $"{function}/{task.TaskId}").Submit(task.Submission, cancellationToken) is SubmitOutcome.Accepted
+                    ? BatchOutcome.Accepted : BatchOutcome.AlreadyExists);
+        }
+
+        return outcomes;
+    }
+}
+
 internal sealed class FakeTaskQuery(FakePlatform platform, string account) : ITaskQueryGrain
 {
     public Task<TaskPage> List(TaskQuery query, CancellationToken cancellationToken = default)
@@ -302,6 +323,8 @@ internal sealed class FakeTaskQuery(FakePlatform platform, string account) : ITa
 internal sealed class FakeDispatcher(FakePlatform platform) : IDispatcherGrain
 {
     public Task Offer(Ticket ticket, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task OfferMany(IReadOnlyList<Ticket> tickets, CancellationToken cancellationToken = default) => Task.CompletedTask;
 
     public Task Withdraw(string taskId, CancellationToken cancellationToken = default) => throw new NotSupportedException();
 

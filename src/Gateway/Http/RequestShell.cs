@@ -1,5 +1,6 @@
 using System.Data.Common;
 using GpuTasks.Nodes;
+using GpuTasks.Store;
 using Orleans.Serialization;
 
 namespace GpuTasks.Gateway.Http;
@@ -91,11 +92,12 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
         await WriteAsync(http, error);
     }
 
-    private static ApiException Translate(Exception e) => e switch
+    /// <summary>The contract's error for whatever went wrong inside.</summary>
+    public static ApiException Translate(Exception e) => e switch
     {
         ApiException error => error,
         BadHttpRequestException bad => Malformed(bad.StatusCode, bad.Message),
-        OrleansException or TimeoutException or NodeUnavailableException or DbException => ApiErrors.Unavailable(),
+        OrleansException or StoreUnavailableException or TimeoutException or NodeUnavailableException or DbException => ApiErrors.Unavailable(),
 
         // A storage fault whose type this process does not have.
         UnavailableExceptionFallbackException { ExceptionType: { } type }

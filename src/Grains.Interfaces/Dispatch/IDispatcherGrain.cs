@@ -31,6 +31,10 @@ public interface IDispatcherGrain : IGrainWithStringKey
     [Alias("Offer"), OneWay]
     Task Offer(Ticket ticket, CancellationToken cancellationToken = default);
 
+    /// <summary>Many tasks wait. What is lost of it is found again in the task index within seconds.</summary>
+    [Alias("OfferMany"), OneWay]
+    Task OfferMany(IReadOnlyList<Ticket> tickets, CancellationToken cancellationToken = default);
+
     /// <summary>A task no longer waits.</summary>
     [Alias("Withdraw"), OneWay]
     Task Withdraw(string taskId, CancellationToken cancellationToken = default);

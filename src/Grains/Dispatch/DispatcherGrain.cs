@@ -69,6 +69,18 @@ public sealed partial class DispatcherGrain(
     }
 
     /// <inheritdoc />
+    public Task OfferMany(IReadOnlyList<Ticket> tickets, CancellationToken cancellationToken = default)
+    {
+        foreach (var ticket in tickets)
+        {
+            window.Offer(ticket);
+        }
+
+        Dispatch();
+        return StateDemandAsync();
+    }
+
+    /// <inheritdoc />
     public Task Withdraw(string taskId, CancellationToken cancellationToken = default)
     {
         window.Withdraw(taskId);

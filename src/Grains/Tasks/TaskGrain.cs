@@ -3,6 +3,8 @@ using GpuTasks.Nodes;
 using GpuTasks.Store;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Orleans.Core;
+using Orleans.Storage;
 
 namespace GpuTasks.Tasks;
 
@@ -13,7 +15,8 @@ namespace GpuTasks.Tasks;
 [GrainType("task")]
 [CollectionAgeLimit(Minutes = 2)]
 public sealed partial class TaskGrain(
-    [PersistentState(StoreNames.Task, StoreNames.Provider)] IPersistentState<TaskState> store,
+    IGrainContext context,
+    [FromKeyedServices(StoreNames.Provider)] IGrainStorage storage,
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
     ILogger<TaskGrain> logger) : Grain, ITaskGrain, IDisposable
 {
@@ -21,6 +24,11 @@ public sealed partial class TaskGrain(
     private static readonly TimeSpan RunCheckPeriod = TimeSpan.FromSeconds(30);
 
     private static readonly TimeSpan RetryEffectAfter = TimeSpan.FromSeconds(2);
+
+    private static readonly TaskState Nothing = new();
+
+    // Read when it is first needed instead of at activation, so that a new task is one write and no read.
+    private readonly StateStorageBridge<TaskState> store = new(StoreNames.Task, context, storage);
 
     // Events come from callers and from the background effects alike; only one may be between decision and write.
     private readonly SemaphoreSlim applying = new(1, 1);
@@ -31,19 +39,7 @@ public sealed partial class TaskGrain(
 
     private TaskKey Key => TaskKey.Parse(this.GetPrimaryKeyString());
 
-    private TaskState State => store.State;
-
-    /// <inheritdoc />
-    public override Task OnActivateAsync(CancellationToken cancellationToken)
-    {
-        if (State.Status is not GpuTaskStatus.None && !State.Status.IsFinal())
-        {
-            nextRunCheck = clock.GetUtcNow();
-            ScheduleTimer(TimeSpan.Zero);
-        }
-
-        return Task.CompletedTask;
-    }
+    private TaskState State => store.State ?? Nothing;
 
     /// <inheritdoc />
     public async Task<SubmitOutcome> Submit(TaskSubmission submission, CancellationToken cancellationToken = default)
@@ -53,19 +49,36 @@ public sealed partial class TaskGrain(
             return SubmitOutcome.AlreadyExists;
         }
 
-        // The index keeps milliseconds: more here would order the same ticket differently in memory and in the store.
-        var now = DateTimeOffset.FromUnixTimeMilliseconds(clock.GetUtcNow().ToUnixTimeMilliseconds());
-        await ApplyAsync(new Submitted(now, Key, submission));
-        return SubmitOutcome.Accepted;
+        try
+        {
+            await ApplyAsync(new Submitted(clock.GetUtcNow(), Key, submission));
+            return SubmitOutcome.Accepted;
+        }
+        catch (InconsistentStateException)
+        {
+            // There is such a task already, or it is not known whether the write came through: the row tells.
+            await store.ReadStateAsync();
+            if (State.Status is GpuTaskStatus.None)
+            {
+                throw;
+            }
+
+            Act();
+            return State.Submission!.RequestId == submission.RequestId ? SubmitOutcome.Accepted : SubmitOutcome.AlreadyExists;
+        }
     }
 
     /// <inheritdoc />
-    public Task<TaskSnapshot?> Get(bool includeData, CancellationToken cancellationToken = default) =>
-        Task.FromResult(State.Status is GpuTaskStatus.None ? null : State.ToSnapshot(includeData, contactLostSince));
+    public async Task<TaskSnapshot?> Get(bool includeData, CancellationToken cancellationToken = default)
+    {
+        await LoadAsync();
+        return State.Status is GpuTaskStatus.None ? null : State.ToSnapshot(includeData, contactLostSince);
+    }
 
     /// <inheritdoc />
     public async Task<StopOutcome> Stop(string reason, CancellationToken cancellationToken = default)
     {
+        await LoadAsync();
         if (State.Status is GpuTaskStatus.None)
         {
             return StopOutcome.NotFound;
@@ -83,6 +96,7 @@ public sealed partial class TaskGrain(
     /// <inheritdoc />
     public async Task<StartOutcome> Start(SlotAssignment slot, CancellationToken cancellationToken = default)
     {
+        await LoadAsync();
         if (State.Status is GpuTaskStatus.Enqueued)
         {
             await ApplyAsync(new SlotAssigned(clock.GetUtcNow(), slot));
@@ -92,27 +106,67 @@ public sealed partial class TaskGrain(
     }
 
     /// <inheritdoc />
-    public Task Report(RunReport report, CancellationToken cancellationToken = default)
+    public async Task Report(RunReport report, CancellationToken cancellationToken = default)
     {
+        await LoadAsync();
         contactLostSince = null;
-        return ApplyAsync(new RunEnded(clock.GetUtcNow(), report));
+        await ApplyAsync(new RunEnded(clock.GetUtcNow(), report));
     }
 
     /// <inheritdoc />
-    public Task LaunchFailed(string instanceId, LaunchFailure failure, CancellationToken cancellationToken = default) =>
-        ApplyAsync(new LaunchFailed(clock.GetUtcNow(), instanceId, failure));
+    public async Task LaunchFailed(string instanceId, LaunchFailure failure, CancellationToken cancellationToken = default)
+    {
+        await LoadAsync();
+        await ApplyAsync(new LaunchFailed(clock.GetUtcNow(), instanceId, failure));
+    }
 
     /// <inheritdoc />
-    public Task FunctionDeleted(CancellationToken cancellationToken = default) => ApplyAsync(new FunctionDeleted(clock.GetUtcNow()));
+    public async Task FunctionDeleted(CancellationToken cancellationToken = default)
+    {
+        await LoadAsync();
+        await ApplyAsync(new FunctionDeleted(clock.GetUtcNow()));
+    }
 
     /// <inheritdoc />
-    public Task Wake(CancellationToken cancellationToken = default) => OnTimeAsync();
+    public async Task Wake(CancellationToken cancellationToken = default)
+    {
+        await LoadAsync();
+        await OnTimeAsync();
+    }
 
     /// <inheritdoc />
     public void Dispose()
     {
         timer?.Dispose();
         applying.Dispose();
+    }
+
+    /// <summary>That there is no row is never remembered: a batch writes new rows beside the activations of their ids.</summary>
+    private async Task LoadAsync()
+    {
+        if (State.Status is not GpuTaskStatus.None)
+        {
+            return;
+        }
+
+        await applying.WaitAsync(CancellationToken.None);
+        try
+        {
+            if (State.Status is GpuTaskStatus.None)
+            {
+                await store.ReadStateAsync();
+            }
+        }
+        finally
+        {
+            applying.Release();
+        }
+
+        if (State.Status is not GpuTaskStatus.None && !State.Status.IsFinal())
+        {
+            nextRunCheck = clock.GetUtcNow();
+            ScheduleTimer(TimeSpan.Zero);
+        }
     }
 
     private async Task ApplyAsync(TaskEvent e)
@@ -143,7 +197,7 @@ public sealed partial class TaskGrain(
         store.State = next;
         try
         {
-            await store.WriteStateAsync(CancellationToken.None);
+            await store.WriteStateAsync();
         }
         catch
         {

@@ -18,7 +18,8 @@ public static class TaskMachine
     /// <summary>The state after an event; the same instance if the event changes nothing.</summary>
     public static TaskState Apply(TaskState s, TaskEvent e) => (s.Status, e) switch
     {
-        (GpuTaskStatus.None, Submitted x) => Accept(x),
+        // The index keeps milliseconds: more here would order the same ticket differently in memory and in the store.
+        (GpuTaskStatus.None, Submitted x) => Accept(x with { At = DateTimeOffset.FromUnixTimeMilliseconds(x.At.ToUnixTimeMilliseconds()) }),
         // A late report from an earlier attempt must not touch this one.
         (_, AttemptEvent x) when x.Attempt != s.Attempt => s,
         // A slot that was given back is not taken twice.

@@ -68,6 +68,31 @@ public sealed class TaskLifeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_batch_takes_each_task_once_and_all_of_them_run()
+    {
+        var function = await FunctionAsync();
+        await SubmitAsync(function, "ok", id: "there");
+        // An activation that has seen that its task does not exist must see it appear.
+        var seen = Task(function, "b7");
+        Assert.Null(await seen.Get(includeData: false));
+        var batch = cluster.Client.GetGrain<ITaskBatchGrain>(function.GetPrimaryKeyString());
+        var tasks = Enumerable.Range(0, 100).Select(i => new NewTask($"b{i}", Submission("ok"))).ToList();
+        var outcomes = await batch.Submit(new TaskBatch([.. tasks, new NewTask("there", Submission("ok")), new NewTask("b3", Submission("ok"))]));
+        Assert.Equal([.. Enumerable.Repeat(BatchOutcome.Accepted, 100), BatchOutcome.AlreadyExists, BatchOutcome.AlreadyExists], outcomes);
+        Assert.NotNull(await seen.Get(includeData: false));
+        foreach (var task in tasks)
+        {
+            Assert.Equal(GpuTaskStatus.Succeeded, (await UntilFinalAsync(Task(function, task.TaskId))).Status);
+        }
+
+        Assert.Equal(101, Node.Started.Distinct().Count());
+        Assert.Equal(101, Node.Started.Count);
+        // The answer to a batch that is repeated because its answer was lost.
+        Assert.Equal(BatchOutcome.Accepted, (await batch.Submit(new TaskBatch([tasks[0]])))[0]);
+        Assert.Equal(SubmitOutcome.AlreadyExists, await Task(function, "b1").Submit(Submission("ok")));
+    }
+
+    [Fact]
     public async Task A_failing_function_is_tried_as_often_as_permitted()
     {
         var function = await FunctionAsync();

@@ -1,0 +1,78 @@
+using System.Data.Common;
+using GpuTasks.Dispatch;
+using GpuTasks.Store;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Orleans.Concurrency;
+using Orleans.Storage;
+
+namespace GpuTasks.Tasks;
+
+/// <summary>
+/// Writes the first row of tasks in place of their grains. A row that exists is left alone by the store's own check, which
+/// holds among all writers; the grain of a new row finds it when it is first needed.
+/// </summary>
+[GrainType("task-batch")]
+[StatelessWorker, Reentrant]
+public sealed partial class TaskBatchGrain(
+    [FromKeyedServices(StoreNames.Provider)] IGrainStorage storage,
+    [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
+    ILogger<TaskBatchGrain> logger) : Grain, ITaskBatchGrain
+{
+    private static readonly GrainType TaskType = GrainType.Create("task");
+
+    /// <inheritdoc />
+    public async Task<IReadOnlyList<BatchOutcome>> Submit(TaskBatch batch, CancellationToken cancellationToken = default)
+    {
+        var function = this.GetPrimaryKeyString().Split('/');
+        var now = clock.GetUtcNow();
+        var rows = batch.Tasks
+            .Select(task => TaskMachine.Apply(new TaskState(), new Submitted(now, new TaskKey(function[0], function[1], task.TaskId), task.Submission)))
+            .ToList();
+        var outcomes = await Task.WhenAll(rows.Select(AddAsync));
+        var tickets = rows
+            .Where((_, i) => outcomes[i] is BatchOutcome.Accepted)
+            .Select(row => new Ticket(row.Key!.Value.TaskId, row.Submission!.Priority, row.EnqueuedAt))
+            .ToList();
+        if (tickets.Count > 0)
+        {
+            GrainFactory.GetGrain<IDispatcherGrain>(this.GetPrimaryKeyString()).OfferMany(tickets, CancellationToken.None).Ignore();
+        }
+
+        return outcomes;
+    }
+
+    private async Task<BatchOutcome> AddAsync(TaskState task)
+    {
+        var id = GrainId.Create(TaskType, task.Key!.Value.ToString());
+        try
+        {
+            return await AddOrLookAsync(id, task);
+        }
+        catch (Exception exception) when (exception is OrleansException or StoreUnavailableException or DbException or TimeoutException)
+        {
+            LogAddFailed(exception, task.Key.Value);
+            return BatchOutcome.Unavailable;
+        }
+    }
+
+    private async Task<BatchOutcome> AddOrLookAsync(GrainId id, TaskState task)
+    {
+        try
+        {
+            await storage.WriteStateAsync(StoreNames.Task, id, new GrainState<TaskState>(task));
+            return BatchOutcome.Accepted;
+        }
+        catch (InconsistentStateException)
+        {
+            // There is such a task already, or it is not known whether the write came through: the row tells.
+            var row = new GrainState<TaskState>(new TaskState());
+            await storage.ReadStateAsync(StoreNames.Task, id, row);
+            return row.State?.Submission is not { } there ? BatchOutcome.Unavailable
+                : there.RequestId == task.Submission!.RequestId ? BatchOutcome.Accepted : BatchOutcome.AlreadyExists;
+        }
+    }
+
+    [LoggerMessage(LogLevel.Warning, "Task {TaskId} of a batch could not be stored")]
+    private partial void LogAddFailed(Exception exception, TaskKey taskId);
+}
