@@ -62,7 +62,7 @@ public sealed class ContainerTests
         await container.Relay.ReadyAsync();
         await Docker.RunAsync("stop", "-t", "30", container.Id);
         Assert.Equal("0", await Docker.RunAsync("inspect", "-f", "{{.State.ExitCode}}", container.Id));
-        Assert.EndsWith("SIGTERM: leaving\n", container.Relay.LogText(), StringComparison.Ordinal);
+        Assert.Contains("SIGTERM: leaving\n", container.Relay.LogText(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -114,8 +114,17 @@ public sealed class ContainerTests
             "run", "-d", "--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", $"{user}",
             "--memory", "128m", "--memory-swap", "128m", "--pids-limit", "100", "-v", $"{box}:/.gputasks", "-v", $"{RelayUnderTest.StaticRelayPath}:/.gputasks-relay:ro",
             "--entrypoint", "/.gputasks-relay", await Docker.EchoImageAsync(), "--", "/echo");
-        await Deadline.UntilAsync(() => Task.FromResult(File.Exists(Path.Combine(box, "relay.sock"))), "the socket");
-        return new Container(id, RelayUnderTest.Attach(box));
+        var container = new Container(id, RelayUnderTest.Attach(box));
+        try
+        {
+            await Deadline.UntilAsync(() => Task.FromResult(File.Exists(Path.Combine(box, "relay.sock"))), "the socket");
+            return container;
+        }
+        catch
+        {
+            await container.DisposeAsync();
+            throw;
+        }
     }
 
     private sealed class Container(string id, RelayUnderTest relay) : IAsyncDisposable

@@ -151,12 +151,11 @@ public sealed class ControlServerTests
 
     private static async Task<RelayUnderTest> StartAsync()
     {
-        // A server that accepts and never answers.
-        var function = new TcpListener(IPAddress.Loopback, 0);
-        function.Start();
-        var relay = await RelayUnderTest.WithScriptAsync(new RelayConfig { Port = ((IPEndPoint)function.LocalEndpoint).Port }, "exec sleep 1000");
-        await relay.ReadyAsync();
-        return relay;
+        // A server that takes connections and never answers.
+        var function = new ScriptedFunction();
+        var relay = await RelayUnderTest.WithScriptAsync(new RelayConfig { Port = function.Port }, "exec sleep 1000");
+        relay.Function = function;
+        return await relay.OnceAsync(() => relay.ReadyAsync());
     }
 
     private static async Task<Socket> ConnectAsync(RelayUnderTest relay)

@@ -175,8 +175,10 @@ public sealed class EndTests
         var config = new RelayConfig { Port = function.Port };
         configure?.Invoke(config);
         var relay = await RelayUnderTest.WithScriptAsync(config, script);
-        await relay.ReadyAsync();
-        await Deadline.UntilAsync(() => Task.FromResult(relay.LogText().Contains("set\n", StringComparison.Ordinal)), "the script's first line");
-        return relay;
+        return await relay.OnceAsync(async () =>
+        {
+            await relay.ReadyAsync();
+            await Deadline.UntilAsync(() => Task.FromResult(relay.LogText().Contains("set\n", StringComparison.Ordinal)), "the script's first line");
+        });
     }
 }

@@ -67,6 +67,9 @@ internal sealed class RelayUnderTest : IAsyncDisposable
         }
     }
 
+    /// <summary>The web server in front of which it stands, if it ends with it; held here, or it would be collected under the test.</summary>
+    internal ScriptedFunction? Function { get; set; }
+
     /// <summary>A port that was free just now.</summary>
     internal static int FreePort()
     {
@@ -111,8 +114,8 @@ internal sealed class RelayUnderTest : IAsyncDisposable
         }
 
         var relay = new RelayUnderTest(box, Process.Start(start)!);
-        await Deadline.UntilAsync(() => Task.FromResult(relay.Process.HasExited || File.Exists(Path.Combine(box, "relay.sock"))), "the socket");
-        return relay;
+        return await relay.OnceAsync(
+            () => Deadline.UntilAsync(() => Task.FromResult(relay.Process.HasExited || File.Exists(Path.Combine(box, "relay.sock"))), "the socket"));
     }
 
     /// <summary>A relay that somebody else started and will end.</summary>
@@ -125,6 +128,21 @@ internal sealed class RelayUnderTest : IAsyncDisposable
         LimitMs = (long)(limit ?? TimeSpan.FromMinutes(10)).TotalMilliseconds,
         Context = "told back",
     };
+
+    /// <summary>This relay, once that came to be; ended if it does not, since the caller has no hold on it yet.</summary>
+    internal async Task<RelayUnderTest> OnceAsync(Func<Task> condition)
+    {
+        try
+        {
+            await condition();
+            return this;
+        }
+        catch
+        {
+            await DisposeAsync();
+            throw;
+        }
+    }
 
     internal Task<StatusDocument> StatusAsync() => GetStatusAsync(-1, 0);
 
@@ -228,6 +246,7 @@ internal sealed class RelayUnderTest : IAsyncDisposable
         }
 
         http.Dispose();
+        Function?.Dispose();
         process?.Dispose();
         Directory.Delete(Box, recursive: true);
     }

@@ -79,7 +79,7 @@ public sealed class StopTests
         await relay.ReadyAsync();
         relay.Signal(Native.SigTerm);
         Assert.Equal(0, await relay.ExitAsync());
-        Assert.EndsWith("SIGTERM: leaving\n", relay.LogText(), StringComparison.Ordinal);
+        Assert.Contains("SIGTERM: leaving\n", relay.LogText(), StringComparison.Ordinal);
     }
 
     [Fact]
