@@ -13,6 +13,12 @@ public static class TaskMachine
     /// <summary>How long after its limit the grain itself ends a run that its relay should have ended.</summary>
     public static readonly TimeSpan DeadlineMargin = TimeSpan.FromSeconds(3);
 
+    /// <summary>
+    /// How soon after its start a run is ordered once more. The process may have died between the durable start and the order, and nothing
+    /// else would look at the task before its deadline, which can be a day away.
+    /// </summary>
+    public static readonly TimeSpan OrderCheckAfter = TimeSpan.FromSeconds(15);
+
     private static readonly TimeSpan CancelRepeat = TimeSpan.FromSeconds(10);
 
     /// <summary>The state after an event; the same instance if the event changes nothing.</summary>
@@ -36,6 +42,8 @@ public static class TaskMachine
             e, x.Failure.Outcome, x.Failure.Message, LeaveQueue),
         (Running, StopRequested x) => Note(s with { Status = Stopping, Pending = CancelRun, WakeAt = e.At + CancelRepeat }, e, x.Reason),
         (Running, FunctionDeleted) => Note(s with { Status = Stopping, Pending = CancelRun, WakeAt = e.At + CancelRepeat }, e, "Its function was deleted."),
+        // A run that began late has its whole limit; the relay, which knows when it began, keeps it to the second.
+        (Running, WakeTimeReached) when !s.OrderChecked => s with { OrderChecked = true, Pending = StartRun, WakeAt = e.At + s.Slot!.RunLimit + DeadlineMargin },
         // The status stays: the slot is ours until the run is seen to have ended.
         (Running, WakeTimeReached) => s with { Overdue = true, Pending = CancelRun, WakeAt = e.At + CancelRepeat },
         (Stopping, WakeTimeReached) => s with { Pending = CancelRun, WakeAt = e.At + CancelRepeat },
@@ -71,7 +79,8 @@ public static class TaskMachine
             Slot = x.Slot,
             RunStartedAt = x.At,
             Duration = TimeSpan.Zero,
-            WakeAt = x.At + x.Slot.RunLimit + DeadlineMargin,
+            WakeAt = x.At + OrderCheckAfter,
+            OrderChecked = false,
             Overdue = false,
             Pending = StartRun,
         },

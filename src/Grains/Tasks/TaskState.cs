@@ -50,7 +50,7 @@ public sealed record TaskState : IIndexed
     /// <summary>When its wait in the queue becomes too long.</summary>
     public DateTimeOffset QueueDeadline { get; init; }
 
-    /// <summary>When something is due that nobody else brings about: queue deadline, end of a pause, run deadline.</summary>
+    /// <summary>When something is due that nobody else brings about: queue deadline, end of a pause, repeat of the run's order, run deadline.</summary>
     public DateTimeOffset? WakeAt { get; init; }
 
     /// <summary>Attempts begun; reports of others are ignored.</summary>
@@ -67,6 +67,9 @@ public sealed record TaskState : IIndexed
 
     /// <summary>Slot of the current attempt, or of the last one.</summary>
     public SlotAssignment? Slot { get; init; }
+
+    /// <summary>True once the run's order was given again, so that the next wake time is the run's deadline.</summary>
+    public bool OrderChecked { get; init; }
 
     /// <summary>True once the run passed its limit: a late success no longer counts.</summary>
     public bool Overdue { get; init; }

@@ -113,7 +113,7 @@ public sealed class TaskMachineTests
     [Fact]
     public void A_success_after_the_deadline_does_not_count()
     {
-        var overdue = TaskMachine.Apply(In(Running), new WakeTimeReached(T0.AddSeconds(63)));
+        var overdue = Wake(Wake(In(Running)));
         Assert.True(overdue.Overdue);
         Assert.Equal(TaskEffects.CancelRun, overdue.Pending);
         var ended = TaskMachine.Apply(overdue, new RunEnded(T0, Report(RunOutcome.Succeeded)));
@@ -121,6 +121,23 @@ public sealed class TaskMachineTests
         Assert.Equal(RunOutcome.TimedOut, ended.Outcome);
         Assert.Contains("60 seconds", ended.ErrorMessage, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void A_run_is_ordered_again_before_it_is_given_up()
+    {
+        var running = In(Running);
+        Assert.Equal(T0 + TaskMachine.OrderCheckAfter, running.WakeAt);
+
+        // The process was down for long: the order may never have been given, so nothing is overdue yet.
+        var late = TaskMachine.Apply(running, new WakeTimeReached(T0.AddHours(1)));
+        Assert.Equal(Running, late.Status);
+        Assert.False(late.Overdue);
+        Assert.Equal(TaskEffects.StartRun, late.Pending);
+        Assert.Equal(T0.AddHours(1).AddSeconds(60) + TaskMachine.DeadlineMargin, late.WakeAt);
+        Assert.Equal(Succeeded, TaskMachine.Apply(late, new RunEnded(T0, Report(RunOutcome.Succeeded))).Status);
+    }
+
+    private static TaskState Wake(TaskState s) => TaskMachine.Apply(s, new WakeTimeReached(s.WakeAt!.Value));
 
     [Fact]
     public void A_success_that_beats_the_stop_stands()
