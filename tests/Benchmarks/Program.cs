@@ -4,13 +4,19 @@ using GpuTasks.Simulation;
 
 namespace GpuTasks.Benchmarks;
 
-/// <summary>Figures of the region's core, as lines <c>figure NAME VALUE UNIT</c>.</summary>
+/// <summary>Figures of the platform and of the region's core, as lines <c>figure NAME VALUE UNIT</c>.</summary>
 internal static class Program
 {
-    private static int Main(string[] arguments)
+    private static async Task<int> Main(string[] arguments)
     {
         switch (arguments)
         {
+            case ["platform", .. var rest]:
+                return await Platform.PlatformBench.RunAsync(quick: rest.Contains("quick"));
+            case ["floor", .. var rest]:
+                return await Platform.Floor.RunAsync(rest);
+            case ["silo", .. var rest]:
+                return await Platform.NoopSilo.RunAsync(rest);
             case ["placement", "--trace", var folder, ..]:
                 return Placement(folder, Option(arguments, "--seeds", 5), arguments.Contains("--all"));
             case ["queue", ..]:
@@ -18,7 +24,7 @@ internal static class Program
             case ["decision", ..]:
                 return Decision();
             default:
-                Console.Error.WriteLine("usage: placement --trace DIR [--seeds N] [--all] | queue [--seeds N] | decision");
+                Console.Error.WriteLine("usage: platform [quick] | placement --trace DIR [--seeds N] [--all] | queue [--seeds N] | decision");
                 return 2;
         }
     }
