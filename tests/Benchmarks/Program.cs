@@ -24,7 +24,7 @@ internal static class Program
             case ["decision", ..]:
                 return Decision();
             default:
-                Console.Error.WriteLine("usage: platform [quick] | placement --trace DIR [--seeds N] [--all] | queue [--seeds N] | decision");
+                await Console.Error.WriteLineAsync("usage: platform [quick] | placement --trace DIR [--seeds N] [--all] | queue [--seeds N] | decision");
                 return 2;
         }
     }
