@@ -30,9 +30,24 @@ internal sealed class Account(string name)
     public int Instances { get; set; }
 
     /// <summary>Its demands that are not met.</summary>
-    public HashSet<Demand> Waiting { get; } = [];
+    public List<Demand> Waiting { get; } = [];
+
+    /// <summary>Since when the oldest of them waits.</summary>
+    public DateTimeOffset Since { get; private set; }
 
     public double Share => (double)Held / Weight;
+
+    public void Enter(Demand demand)
+    {
+        Waiting.Add(demand);
+        Since = Waiting.Min(d => d.Since);
+    }
+
+    public void Leave(Demand demand)
+    {
+        Waiting.Remove(demand);
+        Since = Waiting.Count == 0 ? default : Waiting.Min(d => d.Since);
+    }
 }
 
 /// <summary>What one function waits for.</summary>
@@ -56,6 +71,12 @@ internal sealed class Demand(Account account, CapacityDemand stated, Shape shape
 
     public Blocked Blocked { get; set; }
 
+    /// <summary>To be tried everywhere in the next pass.</summary>
+    public bool Fresh { get; set; }
+
+    /// <summary>The order in which it is out: see <see cref="QueueOrder.Next"/>.</summary>
+    public QueueOrder? OutOf { get; set; }
+
     /// <summary>Number of the grant it last got: functions of an account take turns.</summary>
     public long LastServed { get; set; }
 
@@ -67,65 +88,90 @@ internal sealed class Demand(Account account, CapacityDemand stated, Shape shape
 }
 
 /// <summary>
-/// Who is next: the account that holds least for its weight, of equals the one that waits longest; in it the highest aged class; in that the function that was
-/// served longest ago; then who waits longest; then by name, so that a replay decides alike.
+/// Who is next: the account that holds least for its weight, of equals the one that waits longest; in it the highest
+/// aged class; in that the function that was served longest ago; then who waits longest; then by name, so that a replay
+/// decides alike.
 /// </summary>
 internal sealed class QueueOrder
 {
-    private readonly PriorityQueue<Account, (double Share, DateTimeOffset Since, string Name)> accounts = new(Comparer<(double Share, DateTimeOffset Since, string Name)>.Create(static (a, b) =>
-        a.Share != b.Share ? a.Share.CompareTo(b.Share) : a.Since != b.Since ? a.Since.CompareTo(b.Since) : string.CompareOrdinal(a.Name, b.Name)));
-
-    private readonly Dictionary<Account, PriorityQueue<Demand, (int Class, long Served, DateTimeOffset Since, string Name)>> demands = [];
+    private readonly List<Account> accounts;
     private readonly DateTimeOffset now;
+    private int first;
 
-    /// <summary>Orders demands as of a moment.</summary>
-    public QueueOrder(IEnumerable<Demand> candidates, DateTimeOffset now)
+    /// <summary>Orders the demands of accounts as of a moment, and the list of accounts with them.</summary>
+    /// <param name="accounts">Accounts; quick if the list is nearly in order, as it is after the last time.</param>
+    /// <param name="now">The moment.</param>
+    public QueueOrder(List<Account> accounts, DateTimeOffset now)
     {
         this.now = now;
-        foreach (var demand in candidates)
+        this.accounts = accounts;
+        for (var i = 1; i < accounts.Count; i++)
         {
-            if (!demands.TryGetValue(demand.Account, out var queue))
+            for (var at = i; at > 0 && Compare(accounts[at - 1], accounts[at]) > 0; at--)
             {
-                demands.Add(demand.Account, queue = new(Comparer<(int Class, long Served, DateTimeOffset Since, string Name)>.Create(Compare)));
+                (accounts[at - 1], accounts[at]) = (accounts[at], accounts[at - 1]);
             }
-
-            Join(queue, demand);
-        }
-
-        foreach (var (account, queue) in demands)
-        {
-            accounts.Enqueue(account, (account.Share, queue.UnorderedItems.Min(item => item.Priority.Since), account.Name));
         }
     }
 
-    /// <summary>Takes the next out, or gives null when nobody is left.</summary>
-    public Demand? Next()
+    /// <summary>
+    /// The next of those that may be served, or null. It keeps its turn until it may not; whoever may not when its turn
+    /// comes is out for good. Most of those who are far behind are never looked at. Between two calls an account may
+    /// only have come to hold more.
+    /// </summary>
+    public Demand? Next(Predicate<Demand> mayBeServed)
     {
-        while (accounts.TryDequeue(out var account, out var place))
+        while (first < accounts.Count)
         {
-            if (place.Share != account.Share)
+            for (var i = first; i + 1 < accounts.Count && Compare(accounts[i], accounts[i + 1]) > 0; i++)
             {
-                accounts.Enqueue(account, place with { Share = account.Share });
+                (accounts[i], accounts[i + 1]) = (accounts[i + 1], accounts[i]);
             }
-            else if (demands[account].TryDequeue(out var demand, out _))
+
+            Demand? next = null;
+            foreach (var demand in accounts[first].Waiting)
             {
-                accounts.Enqueue(account, place);
-                return demand;
+                if (demand.OutOf == this)
+                {
+                    continue;
+                }
+
+                if (!mayBeServed(demand))
+                {
+                    demand.OutOf = this;
+                }
+                else if (next is null || Compare(demand, next, now) < 0)
+                {
+                    next = demand;
+                }
             }
+
+            if (next is not null)
+            {
+                return next;
+            }
+
+            first++;
         }
 
         return null;
     }
 
-    /// <summary>Puts one that got something and wants more back, behind its account's others.</summary>
-    public void Again(Demand demand) => Join(demands[demand.Account], demand);
+    /// <summary>The place of a demand among all that wait, from 1.</summary>
+    public static int RankOf(Demand demand, IEnumerable<Demand> all, DateTimeOffset now) => 1 + all.Count(other =>
+        (other.Account == demand.Account ? Compare(other, demand, now) : Compare(other.Account, demand.Account)) < 0);
 
-    private void Join(PriorityQueue<Demand, (int, long, DateTimeOffset, string)> queue, Demand demand) =>
-        queue.Enqueue(demand, (demand.AgedClass(now), demand.LastServed, demand.Since, demand.Stated.Function));
-
-    private static int Compare((int Class, long Served, DateTimeOffset Since, string Name) a, (int Class, long Served, DateTimeOffset Since, string Name) b) =>
-        a.Class != b.Class ? b.Class.CompareTo(a.Class)
-        : a.Served != b.Served ? a.Served.CompareTo(b.Served)
+    private static int Compare(Account a, Account b) =>
+        a.Share != b.Share ? a.Share.CompareTo(b.Share)
         : a.Since != b.Since ? a.Since.CompareTo(b.Since)
         : string.CompareOrdinal(a.Name, b.Name);
+
+    private static int Compare(Demand a, Demand b, DateTimeOffset now)
+    {
+        var (aClass, bClass) = (a.AgedClass(now), b.AgedClass(now));
+        return aClass != bClass ? bClass.CompareTo(aClass)
+            : a.LastServed != b.LastServed ? a.LastServed.CompareTo(b.LastServed)
+            : a.Since != b.Since ? a.Since.CompareTo(b.Since)
+            : string.CompareOrdinal(a.Stated.Function, b.Stated.Function);
+    }
 }

@@ -61,6 +61,9 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     private readonly List<NodeEntry> nodes = [];
     private readonly Dictionary<string, NodeEntry> byName = [];
     private readonly Dictionary<string, Account> accounts = [];
+
+    /// <summary>All accounts, as <see cref="QueueOrder"/> last ordered them.</summary>
+    private readonly List<Account> byShare = [];
     private readonly Dictionary<(string Account, string Function), Dictionary<string, Lease>> held = [];
     private readonly Dictionary<(string Account, string Function), Demand> demands = [];
     private readonly Dictionary<string, ulong> typeBits = [];
@@ -70,10 +73,10 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     private readonly List<NodeRoom> rooms = [];
 
     /// <summary>Nodes that gained room since the last pass: only there can what was blocked fit now.</summary>
-    private readonly HashSet<NodeEntry> gained = [];
+    private readonly List<NodeEntry> gained = [];
 
     /// <summary>Demands to try everywhere in the next pass.</summary>
-    private readonly HashSet<Demand> fresh = [];
+    private readonly List<Demand> fresh = [];
     private readonly HashSet<NodeEntry> changedSinceTidied = [];
     private readonly Dictionary<string, Reservation> reservations = [];
 
@@ -113,7 +116,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     {
         var entry = AccountOf(account);
         (entry.Limit, entry.Weight) = (limitMilliCards, weight);
-        fresh.UnionWith(entry.Waiting);
+        Refresh(entry.Waiting);
         Pass(now);
     }
 
@@ -234,30 +237,29 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             return;
         }
 
-        var order = new QueueOrder(gained.Count == 0 ? fresh : demands.Values.Where(Hopeful), now);
-        while (order.Next() is { } demand)
+        // Room only shrinks during a pass, so one that fits nowhere, or was refused, is out until the next.
+        var order = new QueueOrder(gained.Count == 0 ? [.. fresh.Select(d => d.Account).Distinct()] : byShare, now);
+        Demand? refused = null;
+        while (order.Next(demand => demand != refused && Hopeful(demand)) is { } demand)
         {
-            if (TryGrant(demand, now))
+            if (!TryGrant(demand, now))
             {
-                demand.LastServed = ++served;
-                if (--demand.More > 0)
-                {
-                    order.Again(demand);
-                }
-                else
-                {
-                    Drop(demand);
-                }
+                refused = demand;
+            }
+            else if (--demand.More == 0)
+            {
+                Drop(demand);
             }
         }
 
         gained.Clear();
+        fresh.ForEach(demand => demand.Fresh = false);
         fresh.Clear();
     }
 
     private bool Hopeful(Demand demand)
     {
-        if (fresh.Contains(demand))
+        if (demand.Fresh)
         {
             return true;
         }
@@ -285,7 +287,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             return false;
         }
 
-        if (!Hopeful(demand) || placement.Choose(Allowed(demand, now), demand.Shape, stated.Account) is not { } spot)
+        if (placement.Choose(Allowed(demand, now), demand.Shape, stated.Account) is not { } spot)
         {
             demand.Blocked = Blocked.ByRoom;
             return false;
@@ -310,16 +312,22 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         }
 
         Put(byName[spot.Node.Node], next);
+        demand.LastServed = ++served;
+        if (reservations.TryGetValue(spot.Node.Node, out var kept) && kept.Demand == demand)
+        {
+            reservations.Remove(spot.Node.Node);
+        }
+
         return true;
     }
 
     /// <summary>Nodes that a demand may go to now: not one it must avoid, nor one kept for another.</summary>
     private List<NodeRoom> Allowed(Demand demand, DateTimeOffset now)
     {
-        var candidates = demand.Blocked == Blocked.ByRoom && !fresh.Contains(demand) ? [.. gained.Select(n => n.Room)] : rooms;
+        var candidates = demand.Blocked == Blocked.ByRoom && !demand.Fresh ? [.. gained.Select(n => n.Room)] : rooms;
         if (reservations.Count > 0)
         {
-            candidates = candidates.FindAll(room => !reservations.TryGetValue(room.Node, out var kept) || kept.Admits(demand, now));
+            candidates = candidates.ConvertAll(room => RoomFor(demand, byName[room.Node], now));
         }
 
         if (demand.Stated.AvoidNode is { } avoided && nodes.Exists(n => n.Table.Node != avoided && n.Room.Open && n.Whole.Fits(demand.Shape, "")))
@@ -329,6 +337,22 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         }
 
         return candidates;
+    }
+
+    /// <summary>What is free on a node for a demand: all of it, or what is not kept for another.</summary>
+    private NodeRoom RoomFor(Demand demand, NodeEntry node, DateTimeOffset now)
+    {
+        if (!reservations.TryGetValue(node.Table.Node, out var kept) || kept.Admits(demand, now))
+        {
+            return node.Room;
+        }
+
+        if (node.Unkept is not { } unkept || unkept.Of != node.Room || unkept.For != kept)
+        {
+            node.Unkept = unkept = (node.Room, kept, kept.Without(node.Room));
+        }
+
+        return unkept.Left;
     }
 
     /// <summary>What time alone changes: demands lapse, nodes fall silent, nodes are kept for those who waited long.</summary>
@@ -344,55 +368,81 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             SetOpen(node, Open(node, now));
         }
 
-        var waiting = demands.Values.Where(d => d.Blocked == Blocked.ByRoom && now - d.Since > rules.Patience).ToList();
-        Reserve(waiting.Where(NeedsWholeCards), now);
+        Reserve(now);
         if (now - askedAt >= rules.Asking)
         {
             askedAt = now;
-            AskToYield(waiting, now);
+            AskToYield(now);
         }
     }
 
-    /// <summary>
-    /// Keeps for some demands that need whole cards the node that is clear for them first. The choice is made anew each
-    /// time, but a node is left only for one that is clear sooner, so the moment can only come nearer.
-    /// </summary>
-    private void Reserve(IEnumerable<Demand> waiting, DateTimeOffset now)
-    {
-        var before = reservations.Values.ToDictionary(r => r.Demand);
-        var next = new Dictionary<string, Reservation>();
-        var perType = new Dictionary<ulong, int>();
-        var order = new QueueOrder(waiting, now);
-        while (rules.ReservationsPerType > 0 && order.Next() is { } demand)
-        {
-            if (perType.GetValueOrDefault(demand.Shape.Types) == rules.ReservationsPerType)
-            {
-                continue;
-            }
+    private bool WaitsLong(Demand demand, DateTimeOffset now) => demand.Blocked == Blocked.ByRoom && now - demand.Since > rules.Patience;
 
-            // A node that did not change is not clear any sooner than when it was last looked at.
-            var kept = before.GetValueOrDefault(demand);
-            var best = kept is null || next.ContainsKey(kept.Node) ? null : ReservationOn(byName[kept.Node], demand, now);
-            foreach (var node in best is null ? nodes : changedSinceTidied.Where(n => n.Table.Node != best.Node))
+    /// <summary>
+    /// Keeps for demands that need whole cards those that are clear for them first: for so many gangs of a type, and for
+    /// one request of a single card. What is kept stays so until it is used or no longer wanted, and is changed only for
+    /// what is clear sooner, so the moment can only come nearer.
+    /// </summary>
+    private void Reserve(DateTimeOffset now)
+    {
+        var next = new Dictionary<string, Reservation>();
+        var perType = new Dictionary<(ulong, bool), int>();
+        var perDemand = new Dictionary<Demand, int>();
+        bool MayKeep(Demand d, int most) => WaitsLong(d, now) && SizeOf(d) is var size and not CardNeed.Part
+            && perDemand.GetValueOrDefault(d) < Math.Min(most, d.More)
+            && perType.GetValueOrDefault((d.Shape.Types, size == CardNeed.Gang)) < (size == CardNeed.Gang ? rules.ReservationsPerType : Math.Min(1, rules.ReservationsPerType));
+        void Keep(Reservation kept)
+        {
+            next.Add(kept.Node, kept);
+            var key = (kept.Demand.Shape.Types, SizeOf(kept.Demand) == CardNeed.Gang);
+            perType[key] = perType.GetValueOrDefault(key) + 1;
+            perDemand[kept.Demand] = perDemand.GetValueOrDefault(kept.Demand) + 1;
+        }
+
+        Reservation? SoonestClear(IEnumerable<NodeEntry> among, Demand demand, Reservation? best)
+        {
+            foreach (var node in among)
             {
-                if (!next.ContainsKey(node.Table.Node) && ReservationOn(node, demand, now) is { } other && (best is null || other.ClearAt < best.ClearAt))
+                if (!next.ContainsKey(node.Table.Node) && ReservationOn(node, demand, now, best?.Clear.At) is { } sooner)
                 {
-                    best = other;
+                    best = sooner;
                 }
             }
 
-            if (best is not null)
+            return best;
+        }
+
+        foreach (var kept in reservations.Values)
+        {
+            if (MayKeep(kept.Demand, int.MaxValue) && ReservationOn(byName[kept.Node], kept.Demand, now) is { } still)
             {
-                next.Add(best.Node, best);
-                perType[demand.Shape.Types] = perType.GetValueOrDefault(demand.Shape.Types) + 1;
+                // A node that did not change is not clear any sooner than when it was last looked at.
+                Keep(SoonestClear(changedSinceTidied.Where(n => !reservations.ContainsKey(n.Table.Node)), kept.Demand, still)!);
+            }
+        }
+
+        for (var round = 1; round <= rules.ReservationsPerType; round++)
+        {
+            // Everyone gets one before anyone gets a second.
+            var order = new QueueOrder(byShare, now);
+            while (order.Next(d => MayKeep(d, round)) is { } demand)
+            {
+                if (SoonestClear(nodes, demand, null) is { } best)
+                {
+                    Keep(best);
+                }
+                else
+                {
+                    perDemand[demand] = int.MaxValue; // No node is left that could ever take it.
+                }
             }
         }
 
         foreach (var (node, gone) in reservations)
         {
-            if (!next.TryGetValue(node, out var still) || !ReferenceEquals(still.Demand, gone.Demand))
+            if (next.GetValueOrDefault(node) is not { } kept || kept.Demand != gone.Demand || !kept.Clear.Cards.ToHashSet().SetEquals(gone.Clear.Cards))
             {
-                gained.Add(byName[node]);
+                Gain(byName[node]);
             }
         }
 
@@ -405,31 +455,30 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         changedSinceTidied.Clear();
     }
 
-    private static Reservation? ReservationOn(NodeEntry node, Demand demand, DateTimeOffset now) =>
-        node.Room.Open && Reservation.ClearFor(node.Table, node.Whole, demand.Shape, now) is { } clear ? new Reservation(demand, node.Table.Node, clear.ClearAt) : null;
+    private static Reservation? ReservationOn(NodeEntry node, Demand demand, DateTimeOffset now, DateTimeOffset? before = null) =>
+        node.Room.Open && Reservation.ClearFor(node.Table, node.Whole, demand.Shape, now, before) is { } clear ? new Reservation(demand, node.Table.Node, clear) : null;
 
     /// <summary>
     /// Chooses instances that should leave after their present runs: those a kept node waits for, and those of accounts
     /// and functions that hold more than one that has waited long would hold with what it asks for.
     /// </summary>
-    private void AskToYield(List<Demand> waiting, DateTimeOffset now)
+    private void AskToYield(DateTimeOffset now)
     {
         foreach (var (instance, demand) in yielding.ToList())
         {
-            if (!demands.TryGetValue((demand.Stated.Account, demand.Stated.Function), out var current))
+            if (demands.TryGetValue((demand.Stated.Account, demand.Stated.Function), out var current))
             {
-                yielding.Remove(instance);
+                yielding[instance] = current;
             }
             else
             {
-                yielding[instance] = current;
+                yielding.Remove(instance); // Whoever wanted it wants it no more.
             }
         }
 
         foreach (var kept in reservations.Values)
         {
-            var node = byName[kept.Node];
-            foreach (var lease in Reservation.ClearFor(node.Table, node.Whole, kept.Demand.Shape, now)?.Awaits ?? [])
+            foreach (var lease in HoldTooMuch(kept.Clear.Awaits, kept.Demand) ? kept.Clear.Awaits : [])
             {
                 if (kept.Calls(lease, now))
                 {
@@ -438,28 +487,31 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             }
         }
 
-        var reserved = reservations.Values.Select(r => r.Demand).ToHashSet();
-        var order = new QueueOrder(waiting.Where(d => !reserved.Contains(d)), now);
+        var served = yielding.Values.Concat(reservations.Values.Select(r => r.Demand)).ToHashSet();
+        var order = new QueueOrder(rules.YieldingFor > 0 ? byShare : [], now);
         var looks = MostLooks;
-        for (var i = 0; i < rules.YieldingFor && order.Next() is { } demand; i++)
+        for (var i = 0; i < rules.YieldingFor && looks > 0 && order.Next(d => WaitsLong(d, now) && !served.Contains(d)) is { } demand; i++)
         {
-            if (!yielding.ContainsValue(demand) && demand.Account.Held + MilliCards(demand.Shape) <= demand.Account.Limit && SomebodyHoldsTooMuch(demand))
+            served.Add(demand);
+            if (demand.Account.Held + MilliCards(demand.Shape) > demand.Account.Limit || !SomebodyHoldsTooMuch(demand))
             {
-                for (var seen = 0; seen < nodes.Count && looks > 0; seen++, looks--)
-                {
-                    lookAt = (lookAt + 1) % nodes.Count;
-                    var node = nodes[lookAt];
-                    if (node.Room.Open && !reservations.ContainsKey(node.Table.Node)
-                        && Reservation.ClearFor(node.Table, node.Whole, demand.Shape, now) is { Awaits: { Count: > 0 } awaits }
-                        && awaits.All(lease => HoldsTooMuch(lease, demand)))
-                    {
-                        foreach (var lease in awaits)
-                        {
-                            Ask(lease, demand);
-                        }
+                continue;
+            }
 
-                        break;
+            for (var seen = 0; seen < nodes.Count && looks > 0; seen++, looks--)
+            {
+                lookAt = (lookAt + 1) % nodes.Count;
+                var node = nodes[lookAt];
+                if (node.Room.Open && !reservations.ContainsKey(node.Table.Node)
+                    && Reservation.ClearFor(node.Table, node.Whole, demand.Shape, now) is { Awaits: { Count: > 0 } awaits }
+                    && HoldTooMuch(awaits, demand))
+                {
+                    foreach (var lease in awaits)
+                    {
+                        Ask(lease, demand);
                     }
+
+                    break;
                 }
             }
         }
@@ -474,15 +526,22 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             || held.Any(f => f.Key.Account == demand.Account.Name && f.Value.Values.Sum(l => l.MilliCards) > need);
     }
 
-    /// <summary>Whether the holder would still hold at least as much as the one who waits, after one gave and the other got.</summary>
-    private bool HoldsTooMuch(Lease lease, Demand demand)
+    /// <summary>
+    /// Whether each holder would still hold at least as much as the one who waits, after they gave and it got: then
+    /// nobody is ever asked to give back what was given. Of another account the account counts, of its own the function.
+    /// </summary>
+    private bool HoldTooMuch(IReadOnlyList<Lease> leases, Demand demand)
     {
         var need = MilliCards(demand.Shape);
-        var holder = AccountOf(lease.Account);
-        return holder != demand.Account
-            ? (double)(holder.Held - lease.MilliCards) / holder.Weight >= (double)(demand.Account.Held + need) / demand.Account.Weight
-            : lease.Function != demand.Stated.Function
-                && MilliCardsOf(lease.Account, lease.Function) - lease.MilliCards >= MilliCardsOf(lease.Account, demand.Stated.Function) + need;
+        var own = demand.Stated.Account;
+        return leases.GroupBy(l => (l.Account, Function: l.Account == own ? l.Function : "")).All(holder =>
+        {
+            var gives = holder.Sum(l => l.MilliCards);
+            return holder.Key.Account != own
+                ? (double)(AccountOf(holder.Key.Account).Held - gives) / AccountOf(holder.Key.Account).Weight >= (double)(demand.Account.Held + need) / demand.Account.Weight
+                : holder.Key.Function != demand.Stated.Function
+                    && MilliCardsOf(own, holder.Key.Function) - gives >= MilliCardsOf(own, demand.Stated.Function) + need;
+        });
     }
 
     private int MilliCardsOf(string account, string function) =>
@@ -499,12 +558,13 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     private void Enter(Demand demand, Demand? before)
     {
         demands.Add((demand.Stated.Account, demand.Stated.Function), demand);
-        demand.Account.Waiting.Add(demand);
-        fresh.Add(demand);
-        foreach (var kept in reservations.Values.Where(r => ReferenceEquals(r.Demand, before)).ToList())
+        demand.Account.Enter(demand);
+        Refresh([demand]);
+        if (before?.Shape == demand.Shape)
         {
             // The same one states itself again: what is kept for it stays so.
-            if (before!.Shape == demand.Shape)
+            demand.Blocked = before.Blocked;
+            foreach (var kept in reservations.Values.Where(r => ReferenceEquals(r.Demand, before)).ToList())
             {
                 reservations[kept.Node] = kept with { Demand = demand };
             }
@@ -516,26 +576,50 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         if (demand is not null)
         {
             demands.Remove((demand.Stated.Account, demand.Stated.Function));
-            demand.Account.Waiting.Remove(demand);
+            demand.Account.Leave(demand);
             fresh.Remove(demand);
         }
     }
 
-    /// <summary>Whether a request takes whole cards, and so may be passed by small ones for ever.</summary>
-    private bool NeedsWholeCards(Demand demand) =>
-        demand.Shape.GpuMiB > 0 && sizes.Any(s => (s.Type & demand.Shape.Types) != 0 && demand.Shape.GpuMiB >= s.SizeMiB);
+    private void Refresh(IEnumerable<Demand> some)
+    {
+        foreach (var demand in some)
+        {
+            if (!demand.Fresh)
+            {
+                demand.Fresh = true;
+                fresh.Add(demand);
+            }
+        }
+    }
+
+    /// <summary>What a request takes of cards at the most: many small ones may pass one that needs whole cards for ever.</summary>
+    private CardNeed SizeOf(Demand demand)
+    {
+        var need = CardNeed.Part;
+        foreach (var (type, size) in sizes)
+        {
+            if (demand.Shape.GpuMiB >= size && (type & demand.Shape.Types) != 0)
+            {
+                need = demand.Shape.GpuMiB > size ? CardNeed.Gang : need == CardNeed.Part ? CardNeed.Card : need;
+            }
+        }
+
+        return need;
+    }
+
+    private enum CardNeed
+    {
+        Part,
+        Card,
+        Gang,
+    }
 
     /// <summary>The reason why a demand still waits, with the amount short.</summary>
     private (WaitReason Reason, string Detail, int Rank) Explain(Demand demand, DateTimeOffset now)
     {
         var (reason, detail) = ReasonOf(demand, now);
-        var rank = 1;
-        for (var order = new QueueOrder(demands.Values, now); order.Next() is { } ahead && ahead != demand;)
-        {
-            rank++;
-        }
-
-        return (reason, detail, rank);
+        return (reason, detail, QueueOrder.RankOf(demand, demands.Values, now));
     }
 
     private (WaitReason Reason, string Detail) ReasonOf(Demand demand, DateTimeOffset now)
@@ -581,8 +665,8 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         var fitting = open.Where(n => n.Room.Fits(shape, demand.Stated.Account)).ToList();
         return fitting.All(n => n.Table.Node == demand.Stated.AvoidNode)
             ? (WaitReason.NoFreeCard, $"Only node '{demand.Stated.AvoidNode}' has room, and an instance just failed there.")
-            : fitting.All(n => reservations.TryGetValue(n.Table.Node, out var kept) && !kept.Admits(demand, now))
-            ? (WaitReason.KeptForOther, "The nodes with room are kept for others that wait longer and need whole cards.")
+            : !fitting.Exists(n => RoomFor(demand, n, now).Fits(shape, account.Name))
+            ? (WaitReason.KeptForOther, "The cards with room are kept for others that wait longer and need whole cards.")
             : (WaitReason.Behind, "Others are ahead.");
 
         static double Short(long wanted, long free) => wanted <= free ? 0 : (double)(wanted - free) / wanted;
@@ -639,6 +723,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         if (!accounts.TryGetValue(name, out var account))
         {
             accounts.Add(name, account = new Account(name) { Limit = rules.DefaultQuotaMilliCards });
+            byShare.Add(account);
         }
 
         return account;
@@ -663,10 +748,10 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
                 held[(lease.Account, lease.Function)].Remove(lease.InstanceId);
                 yielding.Remove(lease.InstanceId);
                 ended.Add(lease);
-                gained.Add(node);
+                Gain(node);
 
                 // Its account holds less now: who was blocked by the quota may go on.
-                fresh.UnionWith(AccountOf(lease.Account).Waiting.Where(d => d.Blocked == Blocked.ByQuota));
+                Refresh(AccountOf(lease.Account).Waiting.Where(d => d.Blocked == Blocked.ByQuota));
             }
         }
 
@@ -691,9 +776,17 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         if (before.Cards.Count != next.Cards.Count || !before.Cards.Zip(next.Cards).All(c => ReferenceEquals(c.First.Report, c.Second.Report) && c.First.Present == c.Second.Present)
             || (before.CpuMilli, before.MemoryMiB, before.DiskMiB) != (next.CpuMilli, next.MemoryMiB, next.DiskMiB))
         {
-            gained.Add(node);
+            Gain(node);
             node.Whole = NodeRoom.Of(next with { Leases = [] }, open: true, BitOf);
             sizes.UnionWith(node.Whole.Cards.Where(c => c.Type != 0).Select(c => (c.Type, c.SizeMiB)));
+        }
+    }
+
+    private void Gain(NodeEntry node)
+    {
+        if (!gained.Contains(node))
+        {
+            gained.Add(node);
         }
     }
 
@@ -706,7 +799,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             changedSinceTidied.Add(node);
             if (open)
             {
-                gained.Add(node);
+                Gain(node);
             }
         }
     }
@@ -729,6 +822,9 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
 
         /// <summary>What would be free without leases.</summary>
         public NodeRoom Whole { get; set; } = new() { Node = table.Node };
+
+        /// <summary>What is free beside what is kept there, as of a room and a reservation.</summary>
+        public (NodeRoom Of, Reservation For, NodeRoom Left)? Unkept { get; set; }
 
         public DateTimeOffset? SeenAt { get; set; }
 

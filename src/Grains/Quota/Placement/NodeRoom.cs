@@ -58,7 +58,22 @@ public sealed record NodeRoom
     public long DiskMiB { get; init; }
 
     /// <summary>Cards the node reports.</summary>
-    public CardRoom[] Cards { get; init; } = [];
+    public CardRoom[] Cards
+    {
+        get;
+        init
+        {
+            field = value;
+            MostFreeMiB = value.Select(card => card.FreeMiB).DefaultIfEmpty().Max();
+            LargestMiB = value.Select(card => card.SizeMiB).DefaultIfEmpty().Max();
+        }
+    } = [];
+
+    /// <summary>Most that is free on one card: rules most requests out at once.</summary>
+    private int MostFreeMiB { get; init; }
+
+    /// <summary>Size of the largest card.</summary>
+    private int LargestMiB { get; init; }
 
     /// <summary>Reads what is free from a table.</summary>
     /// <param name="table">Leases of the node.</param>
@@ -94,6 +109,11 @@ public sealed record NodeRoom
     /// <summary>Whether enough cards are free for the request, whatever the rest of the node has.</summary>
     public bool FitsCards(in Shape shape, string account)
     {
+        if (shape.GpuMiB > MostFreeMiB && shape.GpuMiB <= LargestMiB)
+        {
+            return false;
+        }
+
         for (var i = 0; i < Cards.Length; i++)
         {
             var (count, mib) = shape.CutOn(Cards[i].SizeMiB);
@@ -140,6 +160,32 @@ public sealed record NodeRoom
         }
 
         return found;
+    }
+
+    /// <summary>Position of a card, or -1.</summary>
+    public int PositionOf(string uuid)
+    {
+        for (var i = 0; i < Cards.Length; i++)
+        {
+            if (Cards[i].Uuid == uuid)
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+
+    /// <summary>Position of the first card of the type and size of one card.</summary>
+    public int FirstLike(int position)
+    {
+        var first = 0;
+        while (Cards[first].Type != Cards[position].Type || Cards[first].SizeMiB != Cards[position].SizeMiB)
+        {
+            first++;
+        }
+
+        return first;
     }
 
     /// <summary>The number of cards with nothing on them.</summary>
