@@ -480,7 +480,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         {
             foreach (var lease in HoldTooMuch(kept.Clear.Awaits, kept.Demand) ? kept.Clear.Awaits : [])
             {
-                if (kept.Calls(lease, now))
+                if (kept.Calls(lease, now) && HadItsTurn(lease, now))
                 {
                     Ask(lease, kept.Demand);
                 }
@@ -504,7 +504,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
                 var node = nodes[lookAt];
                 if (node.Room.Open && !reservations.ContainsKey(node.Table.Node)
                     && Reservation.ClearFor(node.Table, node.Whole, demand.Shape, now) is { Awaits: { Count: > 0 } awaits }
-                    && HoldTooMuch(awaits, demand))
+                    && awaits.All(lease => HadItsTurn(lease, now)) && HoldTooMuch(awaits, demand))
                 {
                     foreach (var lease in awaits)
                     {
@@ -516,6 +516,9 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             }
         }
     }
+
+    /// <summary>Whether an instance had time to begin a run: to be sent away before would be for nothing.</summary>
+    private bool HadItsTurn(Lease lease, DateTimeOffset now) => now - lease.GrantedAt >= rules.Patience;
 
     /// <summary>Whether a lease that must go can exist at all: spares looking for one on every node.</summary>
     private bool SomebodyHoldsTooMuch(Demand demand)

@@ -76,6 +76,19 @@ public sealed class RegionQuotaGrainTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_quota_that_was_set_counts_at_once_and_outlives_the_activation()
+    {
+        await Region.Report(Node("n1", 3));
+        Assert.Equal(1_000, (await Region.SetQuota("a", 1_000, 2)).LimitMilliCards);
+        Assert.Equal(WaitReason.Quota, (await Region.State(Demand("a", "f", 16_384, more: 2))).Reason);
+        await cluster.DeactivateAsync(Region.GetGrainId());
+        var quota = await Region.GetQuota("a");
+        Assert.Equal((1_000, 1_000, 2), (quota.LimitMilliCards, quota.HeldMilliCards, quota.Weight));
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => Region.SetQuota("a", -1, 1));
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => Region.SetQuota("a", 1, 0));
+    }
+
+    [Fact]
     public async Task A_change_writes_only_the_row_of_its_node_and_an_unchanged_report_writes_nothing()
     {
         await Region.Report(Node("n1", 1));

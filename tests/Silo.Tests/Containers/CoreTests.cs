@@ -99,6 +99,10 @@ public sealed class CardSharesTests
     public void Shares_beyond_the_memory_are_refused() => Assert.NotNull(CardShares.Refuse(LeaseOf("b", ("c1", 41)), Cards, [LeaseOf("a", ("c1", 60))]));
 
     [Fact]
+    public void A_card_that_another_account_is_still_on_is_refused() =>
+        Assert.NotNull(CardShares.Refuse(LeaseOf("b", ("c1", 40)), Cards, [LeaseOf("a", ("c1", 60)) with { Account = "2" }]));
+
+    [Fact]
     public void Two_shares_of_one_lease_count_together() => Assert.NotNull(CardShares.Refuse(LeaseOf("b", ("c1", 60), ("c1", 60)), Cards, []));
 
     [Fact]
