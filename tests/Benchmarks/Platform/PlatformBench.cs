@@ -93,10 +93,13 @@ internal sealed class PlatformBench(bool quick, string folder, string postgres)
         await File.WriteAllTextAsync(script, "insert into floor values (gen_random_uuid()::text, 'how fast');\n");
         Environment.SetEnvironmentVariable("PGPASSWORD", connection.Password);
         var output = await Child.OutputAsync(
-            pgbench, "-n", "-M", "prepared", "-c", "64", "-j", "1", "-T", Text(Seconds), "-f", script,
+            pgbench, "-n", "-M", "prepared", "-c", "64", "-j", "1", "-T", Text(Seconds + 2), "-f", script,
             "-h", connection.Host!, "-p", Text(connection.Port), "-U", connection.Username!, connection.Database!);
-        var rate = output.Split("tps = ")[1].Split(' ')[0];
-        Row("floor.pgbench.64", double.Parse(rate, CultureInfo.InvariantCulture), "1/s");
+        // On a machine that is busy with other things, its clients may not even be connected when the time is over.
+        if (output.Split("tps = ") is [_, var rest, ..])
+        {
+            Row("floor.pgbench.64", double.Parse(rest.Split(' ')[0], CultureInfo.InvariantCulture), "1/s");
+        }
     }
 
     private async Task<Dictionary<int, double>> FloorAsync(string store)
