@@ -1,4 +1,5 @@
 using System.Net;
+using GpuTasks.Destinations;
 using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
 using GpuTasks.Storage;
@@ -19,6 +20,7 @@ public static class SiloComposition
             .Bind(configuration.GetSection(DispatcherOptions.Section))
             .ValidateDataAnnotations()
             .ValidateOnStart();
+        builder.Services.TryAddSingleton<DestinationCaller>();
         builder.Services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, SweeperStarter>());
         return builder;
     }

@@ -200,9 +200,15 @@ public sealed class FunctionEndpointTests : IAsyncLifetime
         Assert.True(second.Json.GetProperty("asyncTask").GetBoolean());
         Assert.Equal(0, second.Json.GetProperty("maxAsyncRetryAttempts").GetInt32());
         Assert.Equal(second.Text, (await server.CallAsync("GET", Config)).Text);
-        var refused = await server.CallAsync("PUT", Config, """{"destinationConfig":{"onSuccess":{"destination":"acs:fc:::functions/g"}}}""");
-        refused.Is(400, "InvalidArgument");
-        Assert.Contains("destinations are not supported yet", refused.Message!, StringComparison.Ordinal);
+        foreach (var elsewhere in new[] { "acs:mns:r:1:/queues/q/messages", "acs:fc:r:999:functions/g", "acs:fc:r::functions/g/v1", "https://example.com" })
+        {
+            var refused = await server.CallAsync("PUT", Config, $$$$"""{"destinationConfig":{"onSuccess":{"destination":"{{{{elsewhere}}}}"}}}""");
+            refused.Is(400, "InvalidArgument");
+            Assert.Contains("destinationConfig.onSuccess.destination", refused.Message!, StringComparison.Ordinal);
+        }
+
+        var told = await server.CallAsync("PUT", Config, """{"destinationConfig":{"onFailure":{"destination":"acs:fc:::functions/g"}}}""");
+        Assert.Equal("acs:fc:::functions/g", told.Json.GetProperty("destinationConfig").GetProperty("onFailure").GetProperty("destination").GetString());
 
         Assert.Equal(1, (await server.CallAsync("GET", "/2023-03-30/async-invoke-configs")).Json.GetProperty("configs").GetArrayLength());
         Assert.Equal(1, (await server.CallAsync("GET", "/2023-03-30/async-invoke-configs?functionName=f&limit=1")).Json.GetProperty("configs").GetArrayLength());

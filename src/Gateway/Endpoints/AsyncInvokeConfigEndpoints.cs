@@ -25,7 +25,7 @@ internal static class AsyncInvokeConfigEndpoints
         var function = await FunctionEndpoints.ChangeAsync(call, call.Function, (grain, now) =>
         {
             qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
-            put = AsyncConfigInput.Merge(body.RootElement, now.AsyncConfigs.GetValueOrDefault(qualifier));
+            put = AsyncConfigInput.Merge(body.RootElement, now.AsyncConfigs.GetValueOrDefault(qualifier), call.Account);
             return grain.SetAsyncConfig(qualifier, put, now.Revision, CancellationToken.None);
         });
 

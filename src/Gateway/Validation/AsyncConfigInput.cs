@@ -7,7 +7,7 @@ namespace GpuTasks.Gateway.Validation;
 internal static class AsyncConfigInput
 {
     /// <summary>A config with the named fields changed; an unnamed field keeps its value, at first its default.</summary>
-    public static AsyncInvokeConfig Merge(JsonElement body, AsyncInvokeConfig? now)
+    public static AsyncInvokeConfig Merge(JsonElement body, AsyncInvokeConfig? now, string account)
     {
         var faults = new Faults();
         var fields = new JsonFields(body, faults);
@@ -23,8 +23,8 @@ internal static class AsyncConfigInput
             // An empty object means "no destinations", so what is not named inside goes.
             config = config with
             {
-                OnSuccess = Destination(destinations, "onSuccess"),
-                OnFailure = Destination(destinations, "onFailure"),
+                OnSuccess = Destination(destinations, "onSuccess", account),
+                OnFailure = Destination(destinations, "onFailure", account),
             };
         }
 
@@ -32,7 +32,7 @@ internal static class AsyncConfigInput
         return config;
     }
 
-    private static string? Destination(JsonFields destinations, string name)
+    private static string? Destination(JsonFields destinations, string name, string account)
     {
         var fields = destinations.Object(name);
         var target = fields?.Text("destination");
@@ -41,11 +41,21 @@ internal static class AsyncConfigInput
             return null;
         }
 
-        RefuseDestinationUntilSupported(fields!);
+        if (!FunctionArn.TryParse(target, out var arn))
+        {
+            fields!.Faults.Add(
+                fields.PathOf("destination"),
+                "must name a function as acs:fc:{region}:{account}:functions/{name}; queues, topics and event buses are not supported");
+        }
+        else if (arn.Account.Length > 0 && arn.Account != account)
+        {
+            fields!.Faults.Add(fields.PathOf("destination"), "must be a function of your own account");
+        }
+        else if (arn.Qualifier != "LATEST")
+        {
+            fields!.Faults.Add(fields.PathOf("destination"), "must be without qualifier or with LATEST; versions and aliases are not supported yet");
+        }
+
         return target;
     }
-
-    /// <summary>The one place that keeps destinations out; everything behind it carries them already.</summary>
-    private static void RefuseDestinationUntilSupported(JsonFields fields) =>
-        fields.Faults.Add(fields.PathOf("destination"), "destinations are not supported yet; leave it out");
 }

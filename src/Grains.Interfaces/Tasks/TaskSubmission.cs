@@ -30,4 +30,7 @@ public sealed record TaskSubmission
 
     /// <summary>Target that hears of a failure or expiry, or null.</summary>
     [Id(8)] public string? OnFailure { get; init; }
+
+    /// <summary>Destinations that called one another before this submit: 0 for a caller's own. Bounds loops.</summary>
+    [Id(9)] public int Hops { get; init; }
 }

@@ -51,3 +51,12 @@ public sealed record RunEnded(DateTimeOffset At, RunReport Report) : AttemptEven
 /// <param name="At">When.</param>
 /// <param name="Attempt">Which attempt.</param>
 public sealed record RunLost(DateTimeOffset At, int Attempt) : AttemptEvent(At, Attempt);
+
+/// <summary>The destination was told.</summary>
+/// <param name="At">When.</param>
+public sealed record DestinationTold(DateTimeOffset At) : TaskEvent(At);
+
+/// <summary>The destination could not be told.</summary>
+/// <param name="At">When.</param>
+/// <param name="Final">True when trying again cannot help.</param>
+public sealed record DestinationMissed(DateTimeOffset At, bool Final) : TaskEvent(At);

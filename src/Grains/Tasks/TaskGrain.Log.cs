@@ -12,4 +12,10 @@ public sealed partial class TaskGrain
 
     [LoggerMessage(LogLevel.Warning, "Task {TaskId} attempt {Attempt}: {Pending} could not be done and will be tried again")]
     private partial void LogEffectFailed(Exception exception, TaskKey taskId, int attempt, TaskEffects pending);
+
+    [LoggerMessage(LogLevel.Warning, "Task {TaskId}: telling its destination failed and will be tried again")]
+    private partial void LogDeliveryFailed(Exception exception, TaskKey taskId);
+
+    [LoggerMessage(LogLevel.Information, "Task {TaskId}: destination {Target} was not told: {Reason}")]
+    private partial void LogNotDelivered(TaskKey taskId, string target, string reason);
 }

@@ -1,3 +1,4 @@
+using GpuTasks.Destinations;
 using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
 using GpuTasks.Store;
@@ -18,6 +19,7 @@ public sealed partial class TaskGrain(
     IGrainContext context,
     [FromKeyedServices(StoreNames.Provider)] IGrainStorage storage,
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
+    DestinationCaller destinations,
     ILogger<TaskGrain> logger) : Grain, ITaskGrain, IDisposable
 {
     /// <summary>How often a running task makes sure that its node still has the run.</summary>
@@ -34,6 +36,7 @@ public sealed partial class TaskGrain(
     private readonly SemaphoreSlim applying = new(1, 1);
     private IGrainTimer? timer;
     private bool acting;
+    private bool telling;
     private DateTimeOffset? contactLostSince;
     private DateTimeOffset nextRunCheck;
 
@@ -162,7 +165,7 @@ public sealed partial class TaskGrain(
             applying.Release();
         }
 
-        if (State.Status is not GpuTaskStatus.None && !State.Status.IsFinal())
+        if (State.Status is not GpuTaskStatus.None && (!State.Status.IsFinal() || State.Outbox is not null))
         {
             nextRunCheck = clock.GetUtcNow();
             ScheduleTimer(TimeSpan.Zero);
@@ -216,7 +219,11 @@ public sealed partial class TaskGrain(
         var now = clock.GetUtcNow();
         // A run that its node has not confirmed yet is not overdue: its own clock has not started.
         var unconfirmed = State.Status is GpuTaskStatus.Running && State.Pending.HasFlag(TaskEffects.StartRun);
-        if (State.WakeAt <= now && !unconfirmed && State.Outbox is null)
+        if (State.Outbox is not null)
+        {
+            store.State = State with { Pending = State.WakeAt <= now ? State.Pending | TaskEffects.Notify : State.Pending };
+        }
+        else if (State.WakeAt <= now && !unconfirmed)
         {
             return ApplyAsync(new WakeTimeReached(now));
         }
@@ -236,10 +243,45 @@ public sealed partial class TaskGrain(
     private void Act()
     {
         SendQueueMessages();
+        if (!telling && State.Outbox is not null && State.Pending.HasFlag(TaskEffects.Notify))
+        {
+            TellDestinationAsync().Ignore();
+        }
+
         ScheduleTimer();
         if (!acting)
         {
             TalkToNodeAsync().Ignore();
+        }
+    }
+
+    private async Task TellDestinationAsync()
+    {
+        telling = true;
+        try
+        {
+            store.State = State with { Pending = State.Pending & ~TaskEffects.Notify };
+            DeliveryFault? fault;
+            try
+            {
+                fault = await destinations.DeliverAsync(State);
+            }
+            catch (Exception exception)
+            {
+                LogDeliveryFailed(exception, Key);
+                fault = new DeliveryFault(Final: false, exception.Message);
+            }
+
+            if (fault is not null)
+            {
+                LogNotDelivered(Key, State.Outbox?.Target ?? "", fault.Message);
+            }
+
+            await ApplyAsync(fault is null ? new DestinationTold(clock.GetUtcNow()) : new DestinationMissed(clock.GetUtcNow(), fault.Final));
+        }
+        finally
+        {
+            telling = false;
         }
     }
 
@@ -356,6 +398,7 @@ public sealed partial class TaskGrain(
             GpuTaskStatus.Retrying => State.WakeAt - now,
             GpuTaskStatus.Running => Earlier(State.WakeAt, nextRunCheck) - now,
             GpuTaskStatus.Stopping => State.WakeAt - now,
+            _ when State.Outbox is not null => telling ? RetryEffectAfter : State.WakeAt - now,
             _ => null,
         };
         if (next is null)

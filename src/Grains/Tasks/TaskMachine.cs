@@ -19,6 +19,9 @@ public static class TaskMachine
     /// </summary>
     public static readonly TimeSpan OrderCheckAfter = TimeSpan.FromSeconds(15);
 
+    /// <summary>How long a destination is tried: 24 h.</summary>
+    public static readonly TimeSpan DeliveryPatience = TimeSpan.FromHours(24);
+
     private static readonly TimeSpan CancelRepeat = TimeSpan.FromSeconds(10);
 
     /// <summary>The state after an event; the same instance if the event changes nothing.</summary>
@@ -53,7 +56,18 @@ public static class TaskMachine
         (Stopping, RunLost) => End(s, e, Stopped, ""),
         (Running, RunEnded x) => AfterFailure(WithReport(s, x), e, OutcomeOf(s, x), MessageOf(s, x), FreeSlot),
         (Running, RunLost) => AfterFailure(s, e, RunOutcome.NodeLost, "The instance that ran it is gone.", FreeSlot),
+        (_, DestinationTold) when s.Outbox is not null => Close(s, "Succeeded"),
+        (_, DestinationMissed x) when s.Outbox is not null => x.Final || x.At - s.EndedAt >= DeliveryPatience ? Close(s, "Failed") : Postpone(s, s.Outbox, x),
         _ => s, // Repeats and lost races are normal.
+    };
+
+    private static TaskState Close(TaskState s, string delivery) => s with { DestinationStatus = delivery, Outbox = null, WakeAt = null, Pending = TaskEffects.None };
+
+    private static TaskState Postpone(TaskState s, OutboxEntry entry, DestinationMissed x) => s with
+    {
+        Outbox = entry with { Attempts = entry.Attempts + 1 },
+        WakeAt = x.At + TimeSpan.FromSeconds(Math.Min(600, 1 << Math.Min(entry.Attempts, 10))),
+        Pending = TaskEffects.None,
     };
 
     private static TaskState Accept(Submitted x) => Note(

@@ -260,6 +260,55 @@ public sealed class TaskLifeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task The_destination_hears_of_the_end_once()
+    {
+        var sink = await FunctionAsync();
+        await sink.SetAsyncConfig("LATEST", new AsyncInvokeConfig { TaskMode = true }, 1);
+        var sinkName = sink.GetPrimaryKeyString().Split('/')[1];
+        var source = Task(await FunctionAsync(), "told");
+        await source.Submit(Submission("fail", retries: 0) with { OnSuccess = "acs:fc:::functions/nobody", OnFailure = $"acs:fc:local-1:1001:functions/{sinkName}" });
+        await UntilFinalAsync(source);
+        var query = cluster.Client.GetGrain<ITaskQueryGrain>("1001");
+        TaskPage told;
+        do
+        {
+            told = await query.List(new TaskQuery { Function = sinkName, IncludePayload = true });
+        }
+        while (told.Tasks.Count == 0);
+        using var message = System.Text.Json.JsonDocument.Parse(Assert.Single(told.Tasks).Payload!);
+        Assert.Equal("FunctionError", message.RootElement.GetProperty("requestContext").GetProperty("condition").GetString());
+        Assert.Equal("fail", message.RootElement.GetProperty("requestPayload").GetString());
+        var limit = DateTime.UtcNow + Deadline;
+        while ((await source.Get(false))!.DestinationStatus != "Succeeded")
+        {
+            Assert.True(DateTime.UtcNow < limit, "The delivery is not noted.");
+        }
+
+        await cluster.DeactivateAsync(source.GetGrainId());
+        await source.Wake();
+        Assert.Single((await query.List(new TaskQuery { Function = sinkName })).Tasks);
+    }
+
+    [Fact]
+    public async Task A_destination_that_does_not_exist_yet_is_tried_again_and_a_foreign_one_is_given_up()
+    {
+        var function = await FunctionAsync();
+        var later = Task(function, "later");
+        await later.Submit(Submission("ok") with { OnSuccess = "acs:fc:::functions/comes-later" });
+        var foreign = Task(function, "foreign");
+        await foreign.Submit(Submission("ok") with { OnSuccess = "acs:fc::1002:functions/theirs" });
+        await UntilFinalAsync(later);
+        await UntilFinalAsync(foreign);
+        await cluster.Client.GetGrain<IFunctionGrain>("1001/comes-later").Create((await function.Get())!.Spec with { Name = "comes-later" });
+        var limit = DateTime.UtcNow + Deadline;
+        while ((await later.Get(false))!.DestinationStatus != "Succeeded" || (await foreign.Get(false))!.DestinationStatus != "Failed")
+        {
+            Assert.True(DateTime.UtcNow < limit, "The deliveries are not noted.");
+            await System.Threading.Tasks.Task.Delay(50);
+        }
+    }
+
+    [Fact]
     public async Task Lists_and_counts_agree_with_the_tasks()
     {
         var function = await FunctionAsync();

@@ -229,6 +229,27 @@ public sealed class TaskMachineTests
     }
 
     [Fact]
+    public void A_destination_is_tried_with_growing_pauses_for_a_day()
+    {
+        var s = TaskMachine.Apply(TaskMachine.Apply(Enqueue(onSuccess: "ok"), new SlotAssigned(T0, Slot("s1"))), new RunEnded(T0, Report(RunOutcome.Succeeded)));
+        Assert.Equal(T0, s.WakeAt);
+        Assert.Equal("Failed", TaskMachine.Apply(s, new DestinationMissed(T0, Final: true)).DestinationStatus);
+        var at = T0;
+        var tries = 0;
+        while (s.Outbox is not null)
+        {
+            s = TaskMachine.Apply(s, new DestinationMissed(at, Final: false));
+            Assert.True(++tries < 1000);
+            Assert.True(s.Outbox is null || s.WakeAt > at);
+            at = s.WakeAt ?? at;
+        }
+
+        Assert.Equal((Succeeded, "Failed"), (s.Status, s.DestinationStatus));
+        Assert.InRange((at - T0).TotalHours, 24, 24.2);
+        Assert.Same(s, TaskMachine.Apply(s, new DestinationTold(at)));
+    }
+
+    [Fact]
     public void The_same_failed_launch_counts_once()
     {
         var once = TaskMachine.Apply(In(Enqueued), Events["launch-failed"]);

@@ -50,6 +50,7 @@ internal static class Samples
             Priority = 7,
             MaxRetryAttempts = 8,
             MaxEventAge = TimeSpan.FromSeconds(604_800),
+            Hops = 2,
             OnSuccess = "http://a.example/ok?x=1&y=\"é\"",
             OnFailure = "http://a.example/bad",
         },
