@@ -48,6 +48,8 @@ step() {
   current_job=
   kill -TERM -- "-$ticker" 2>/dev/null || true
   wait "$ticker" 2>/dev/null || true
+  # Whoever interrupted it needs no account of how it ended.
+  [ -z "${interrupted:-}" ] || return 1
   if [ $code -ne 0 ]; then
     tail -n 40 "$log" >&2
     say "$what: failed with exit code $code after $((SECONDS - started)) s; all of the output is in $log"
