@@ -24,6 +24,19 @@ public enum CardState
     Foreign = 5,
 }
 
+/// <summary>Who keeps a lease within its part of a card's memory. Numbers never change.</summary>
+public enum MemoryEnforcement
+{
+    /// <summary>Nobody: the card exists in configuration only.</summary>
+    Simulated = 0,
+
+    /// <summary>The node: it adds up what each lease uses and ends who stays above its part. Until then others may find the card full.</summary>
+    Watched = 1,
+
+    /// <summary>The card: it is a part divided by hardware (MIG), with memory and processors of its own.</summary>
+    Hardware = 2,
+}
+
 /// <summary>One card as its node sees it.</summary>
 [GenerateSerializer, Immutable, Alias("GpuTasks.CardReport")]
 public sealed record CardReport
@@ -37,7 +50,7 @@ public sealed record CardReport
     /// <summary>Product name.</summary>
     [Id(2)] public string Name { get; init; } = "";
 
-    /// <summary>Memory that leases can share: total less what the driver reserves.</summary>
+    /// <summary>Memory that leases can share: total less what the driver reserves, or its type's size by the contract if it comes near that.</summary>
     [Id(3)] public required int MemoryMiB { get; init; }
 
     /// <summary>True for a card that exists in configuration only.</summary>
@@ -48,6 +61,42 @@ public sealed record CardReport
 
     /// <summary>Why it may not, or empty.</summary>
     [Id(6)] public string Detail { get; init; } = "";
+
+    /// <summary>Temperature in degrees Celsius; null if unknown.</summary>
+    [Id(7)] public int? TemperatureCelsius { get; init; }
+
+    /// <summary>Share of time in which anything ran on it, in per cent; null if unknown, as for MIG devices.</summary>
+    [Id(8)] public int? UtilizationPercent { get; init; }
+
+    /// <summary>Power in watts; null if unknown.</summary>
+    [Id(9)] public double? PowerWatts { get; init; }
+
+    /// <summary>Memory in use, without what the driver reserves where it tells; null if unknown.</summary>
+    [Id(10)] public int? UsedMemoryMiB { get; init; }
+
+    /// <summary>When the measurements were taken; null if never.</summary>
+    [Id(11)] public DateTimeOffset? SampledAt { get; init; }
+
+    /// <summary>True when newer measurements should be there by now: the driver hangs or is away.</summary>
+    [Id(12)] public bool Stale { get; init; }
+
+    /// <summary>NUMA node of its slot; null if unknown.</summary>
+    [Id(13)] public int? NumaNode { get; init; }
+
+    /// <summary>Cards of one node with an equal number reach each other by NVLink or over switches alone; null if unknown.</summary>
+    [Id(14)] public int? LinkGroup { get; init; }
+
+    /// <summary>Identity of the card of which this is a part divided by hardware; empty for a whole card.</summary>
+    [Id(15)] public string Parent { get; init; } = "";
+
+    /// <summary>Who keeps leases within their parts of its memory.</summary>
+    [Id(16)] public MemoryEnforcement Enforcement { get; init; }
+
+    /// <summary>Memory errors that were not corrected since the driver was loaded; null if the card does not count them.</summary>
+    [Id(17)] public long? UncorrectedErrors { get; init; }
+
+    /// <summary>Memory that is really there, less what the driver reserves; null if unknown.</summary>
+    [Id(18)] public int? PhysicalMemoryMiB { get; init; }
 }
 
 /// <summary>What a node truly has, sent every 5 s and at each change.</summary>
@@ -77,6 +126,9 @@ public sealed record NodeReport
 
     /// <summary>False until it has adopted what an earlier process left; it takes no launches before.</summary>
     [Id(7)] public bool Adopted { get; init; }
+
+    /// <summary>What an operator should know about its cards and driver, in sentences.</summary>
+    [Id(8)] public IReadOnlyList<string> Facts { get; init; } = [];
 }
 
 /// <summary>What a node should have: the answer to its report.</summary>

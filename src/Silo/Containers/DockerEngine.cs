@@ -38,7 +38,10 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
             version.Version,
             (int)Math.Max(1, info.NCPU),
             info.LiveRestoreEnabled,
-            info.DefaultRuntime ?? "");
+            info.DefaultRuntime ?? "")
+        {
+            CdiDevices = (info.DiscoveredDevices ?? []).Where(device => device.Source == "cdi").Select(device => device.ID).ToHashSet(StringComparer.Ordinal),
+        };
     }
 
     public async Task<ImageInfo?> FindImageAsync(string image, CancellationToken cancellationToken)
@@ -91,52 +94,7 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
 
     public async Task CreateAsync(ContainerPlan plan, CancellationToken cancellationToken)
     {
-        var parameters = new CreateContainerParameters
-        {
-            Name = plan.Name,
-            Image = plan.Image,
-            Entrypoint = [.. plan.Entrypoint],
-            Cmd = [.. plan.Command],
-            Env = [.. plan.Environment],
-            Labels = plan.Labels.ToDictionary(),
-            StopSignal = "SIGTERM", // The relay is the first process; what the image wanted is the relay's concern.
-            Healthcheck = new HealthcheckConfig { Test = ["NONE"] }, // The relay checks; the engine's way starts a process each time.
-            HostConfig = new HostConfig
-            {
-                Binds = [.. plan.Binds],
-                NetworkMode = plan.Network,
-                CapDrop = ["ALL"],
-                // The engine's seccomp profile stays on by not being named here.
-                SecurityOpt = ["no-new-privileges"],
-                PidsLimit = plan.PidsLimit,
-                Memory = plan.MemoryBytes,
-                MemorySwap = plan.MemoryBytes,
-                NanoCPUs = plan.NanoCpus,
-                ShmSize = plan.SharedMemoryBytes,
-                Ulimits = [new Ulimit { Name = "core", Soft = 0, Hard = 0 }],
-                IpcMode = "private",
-                ReadonlyRootfs = plan.ReadOnlyRoot,
-                // Kernels for cards are often unpacked to /tmp, so it stays executable.
-                Tmpfs = plan.ReadOnlyRoot ? new Dictionary<string, string> { ["/tmp"] = "rw,exec,nosuid,nodev,mode=1777" } : [],
-                RestartPolicy = new RestartPolicy { Name = RestartPolicyKind.No },
-                LogConfig = new LogConfig
-                {
-                    Type = "json-file",
-                    Config = new Dictionary<string, string> { ["max-size"] = "10m", ["max-file"] = "2" },
-                },
-                DeviceRequests = plan.CardUuids.Count == 0
-                    ? []
-                    :
-                    [
-                        new DeviceRequest
-                        {
-                            Driver = "nvidia",
-                            DeviceIDs = [.. plan.CardUuids],
-                            Capabilities = [["gpu", "compute", "utility"]],
-                        },
-                    ],
-            },
-        };
+        var parameters = ParametersOf(plan);
         await CallAsync(token => client.Containers.CreateContainerAsync(parameters, token), CallTimeout, cancellationToken);
     }
 
@@ -228,6 +186,60 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
             StateOf(container.State),
             container.Labels?.AsReadOnly() ?? NoLabels))];
     }
+
+    /// <summary>What the engine is asked to make, to the last field.</summary>
+    internal static CreateContainerParameters ParametersOf(ContainerPlan plan) => new()
+    {
+        Name = plan.Name,
+        Image = plan.Image,
+        Entrypoint = [.. plan.Entrypoint],
+        Cmd = [.. plan.Command],
+        Env = [.. plan.Environment],
+        Labels = plan.Labels.ToDictionary(),
+        StopSignal = "SIGTERM", // The relay is the first process; what the image wanted is the relay's concern.
+        Healthcheck = new HealthcheckConfig { Test = ["NONE"] }, // The relay checks; the engine's way starts a process each time.
+        HostConfig = new HostConfig
+        {
+            Binds = [.. plan.Binds],
+            NetworkMode = plan.Network,
+            CapDrop = ["ALL"],
+            // The engine's seccomp profile stays on by not being named here.
+            SecurityOpt = ["no-new-privileges"],
+            PidsLimit = plan.PidsLimit,
+            Memory = plan.MemoryBytes,
+            MemorySwap = plan.MemoryBytes,
+            NanoCPUs = plan.NanoCpus,
+            ShmSize = plan.SharedMemoryBytes,
+            Ulimits = [new Ulimit { Name = "core", Soft = 0, Hard = 0 }],
+            IpcMode = "private",
+            ReadonlyRootfs = plan.ReadOnlyRoot,
+            // Kernels for cards are often unpacked to /tmp, so it stays executable.
+            Tmpfs = plan.ReadOnlyRoot ? new Dictionary<string, string> { ["/tmp"] = "rw,exec,nosuid,nodev,mode=1777" } : [],
+            RestartPolicy = new RestartPolicy { Name = RestartPolicyKind.No },
+            LogConfig = new LogConfig
+            {
+                Type = "json-file",
+                Config = new Dictionary<string, string> { ["max-size"] = "10m", ["max-file"] = "2" },
+            },
+            DeviceRequests = RequestsOf(plan.Cards),
+        },
+    };
+
+    private static List<DeviceRequest> RequestsOf(HandOver cards) => cards switch
+    {
+        { CardUuids.Count: 0 } => [],
+        // Neither a count nor options: the engine refuses either beside names.
+        { CdiDevices.Count: > 0 } => [new DeviceRequest { Driver = "cdi", DeviceIDs = [.. cards.CdiDevices] }],
+        _ =>
+        [
+            new DeviceRequest
+            {
+                Driver = "nvidia",
+                DeviceIDs = [.. cards.CardUuids],
+                Capabilities = [["gpu", .. cards.Capabilities.Split(',')]],
+            },
+        ],
+    };
 
     /// <summary>The name and the tag or digest of a reference; without a tag the engine would fetch them all.</summary>
     internal static (string Repository, string Tag) SplitReference(string image)

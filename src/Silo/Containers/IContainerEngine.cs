@@ -38,7 +38,11 @@ internal sealed class EngineException(EngineFault fault, string message, Excepti
 /// <param name="Processors">Processors it can give.</param>
 /// <param name="LiveRestore">Whether containers outlive its restart.</param>
 /// <param name="DefaultRuntime">Runtime of containers that name none.</param>
-internal sealed record EngineInfo(Version ApiVersion, string Version, int Processors, bool LiveRestore, string DefaultRuntime);
+internal sealed record EngineInfo(Version ApiVersion, string Version, int Processors, bool LiveRestore, string DefaultRuntime)
+{
+    /// <summary>Devices that the engine itself can hand over (CDI), by their full names; empty before API 1.50.</summary>
+    public IReadOnlySet<string> CdiDevices { get; init; } = new HashSet<string>();
+}
 
 /// <summary>An image as far as starting it needs to know.</summary>
 internal sealed record ImageInfo(string Id, IReadOnlyList<string> Entrypoint, IReadOnlyList<string> Command, IReadOnlyList<string> Environment, string User, string Os);
@@ -103,8 +107,8 @@ internal sealed record ContainerPlan
 
     public required bool ReadOnlyRoot { get; init; }
 
-    /// <summary>Identities of real cards to hand over; empty for none.</summary>
-    public IReadOnlyList<string> CardUuids { get; init; } = [];
+    /// <summary>Real cards and how they get in.</summary>
+    public HandOver Cards { get; init; } = HandOver.Nothing;
 }
 
 /// <summary>The container engine. Every method throws <see cref="EngineException"/> and nothing else, besides cancellation.</summary>

@@ -579,13 +579,18 @@ internal sealed partial class Instance : IDisposable
             .Select(share => share.Uuid)
             .Where(uuid => services.Cards.Cards.Any(card => card.Uuid == uuid && !card.Simulated))
             .ToList();
+        if (real.Count > 0 && HandOver.EngineLists(engine))
+        {
+            engine = await services.Engine.GetInfoAsync(step); // Its device list follows drivers and card divisions.
+        }
+
         var plan = LaunchPlanner.Plan(
             Order,
             image,
             new LaunchPlaces(folder.Box.Path, services.Options.RelayPath),
             services.Options,
             engine.Processors,
-            real);
+            HandOver.Choose(real, engine, services.Options.CardCapabilities));
 
         await services.Starts.WaitAsync(step);
         try

@@ -52,9 +52,9 @@ internal static class LaunchPlanner
     /// <param name="places">Its files.</param>
     /// <param name="options">The node's rules.</param>
     /// <param name="hostProcessors">Processors that the engine has.</param>
-    /// <param name="realCards">Identities among the lease's cards that are real.</param>
+    /// <param name="cards">The lease's real cards and how they get in.</param>
     /// <exception cref="EngineException">The image has no start command or is for another system.</exception>
-    public static ContainerPlan Plan(LaunchOrder order, ImageInfo image, LaunchPlaces places, NodeOptions options, int hostProcessors, IReadOnlyList<string> realCards)
+    public static ContainerPlan Plan(LaunchOrder order, ImageInfo image, LaunchPlaces places, NodeOptions options, int hostProcessors, HandOver cards)
     {
         var spec = order.Spec;
         var lease = order.Lease;
@@ -80,7 +80,7 @@ internal static class LaunchPlanner
             Image = image.Id, // By id, so that a tag that moves meanwhile changes nothing.
             Entrypoint = [RelayInside, "--", .. entrypoint],
             Command = command,
-            Environment = EnvironmentOf(order, options, realCards),
+            Environment = EnvironmentOf(order, options, cards),
             Labels = LabelsOf(order, options),
             Binds = [$"{places.Box}:{BoxInside}", $"{places.Relay}:{RelayInside}:ro"],
             MemoryBytes = memory,
@@ -90,7 +90,7 @@ internal static class LaunchPlanner
             PidsLimit = options.PidsLimit,
             Network = WantsEgress(spec, options) ? options.EgressNetwork! : "none",
             ReadOnlyRoot = options.ReadOnlyRoot,
-            CardUuids = realCards,
+            Cards = cards,
         };
     }
 
@@ -145,7 +145,7 @@ internal static class LaunchPlanner
 
     private static bool WantsEgress(FunctionSpec spec, NodeOptions options) => spec.InternetAccess ?? options.InternetAccessByDefault;
 
-    private static List<string> EnvironmentOf(LaunchOrder order, NodeOptions options, IReadOnlyList<string> realCards)
+    private static List<string> EnvironmentOf(LaunchOrder order, NodeOptions options, HandOver cards)
     {
         var spec = order.Spec;
         var port = spec.Container.Port.ToString(CultureInfo.InvariantCulture);
@@ -162,12 +162,18 @@ internal static class LaunchPlanner
             ["FC_INSTANCE_ID"] = order.Lease.InstanceId,
             ["FC_QUALIFIER"] = "LATEST",
             ["FC_FUNCTION_VERSION"] = "LATEST",
-            // Written always: images bring their own, and with some runtimes that would open every card.
-            ["NVIDIA_VISIBLE_DEVICES"] = realCards.Count > 0 ? string.Join(',', realCards) : "void",
+            // Written always: images bring their own.
+            ["NVIDIA_VISIBLE_DEVICES"] = cards.VisibleDevices,
         };
-        if (realCards.Count > 0)
+        if (cards.CardUuids.Count > 0)
         {
-            ours["NVIDIA_DRIVER_CAPABILITIES"] = "compute,utility";
+            ours["NVIDIA_DRIVER_CAPABILITIES"] = cards.Capabilities;
+        }
+
+        if (order.Lease.Cards.Count > 0)
+        {
+            // Frameworks can keep themselves within it; nothing below MIG makes them.
+            ours["GPU_MEMORY_LIMIT_MIB"] = order.Lease.Cards.Max(share => share.MemoryMiB).ToString(CultureInfo.InvariantCulture);
         }
 
         if (spec.Initializer is { } initializer)

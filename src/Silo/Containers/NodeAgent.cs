@@ -380,6 +380,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             MemoryMiB = MemoryMiB,
             DiskMiB = diskMiB,
             Cards = cards.Cards,
+            Facts = cards.Facts,
             Instances = [.. instances.Keys],
             Adopted = adopted,
         };

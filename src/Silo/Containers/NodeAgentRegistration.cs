@@ -20,11 +20,7 @@ internal static class NodeAgentRegistration
         services.AddSingleton<IValidateOptions<NodeOptions>, NodeOptionsValidator>();
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton<IContainerEngine>(provider => new DockerEngine(provider.GetRequiredService<IOptions<NodeOptions>>().Value.DockerHost));
-        services.TryAddSingleton<ICardSource>(provider =>
-        {
-            var options = provider.GetRequiredService<IOptions<NodeOptions>>().Value;
-            return new SimulatedCards(options.Name, options.Cards);
-        });
+        services.TryAddSingleton(CardSources.Choose);
         services.TryAddSingleton<INodeReports, GrainNodeReports>();
         services.AddSingleton<NodeAgent>();
         services.AddSingleton<INodeAgent>(provider => provider.GetRequiredService<NodeAgent>());

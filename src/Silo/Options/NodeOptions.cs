@@ -1,4 +1,5 @@
 using GpuTasks.Cards;
+using GpuTasks.Containers;
 using Microsoft.Extensions.Options;
 
 namespace GpuTasks.Nodes;
@@ -24,8 +25,23 @@ public sealed class NodeOptions
     /// <summary>Endpoint of the container engine; default <c>unix:///var/run/docker.sock</c>.</summary>
     public string DockerHost { get; set; } = "unix:///var/run/docker.sock";
 
-    /// <summary>Simulated cards such as <c>fc.gpu.tesla.1:16384x4,fc.gpu.ada.1:49152</c>; empty for none.</summary>
+    /// <summary>Simulated cards such as <c>fc.gpu.tesla.1:16384x4,fc.gpu.ada.1:49152</c>; empty (default) for the cards that the driver shows.</summary>
     public string Cards { get; set; } = "";
+
+    /// <summary>File or name of the driver's library; empty (default) for the environment's <c>NVML_LIBRARY</c>, else <c>libnvidia-ml.so.1</c>.</summary>
+    public string NvmlLibrary { get; set; } = "";
+
+    /// <summary>Card types by parts of product names (whole words, case does not matter), such as <c>"RTX 5090": "fc.gpu.ada.2"</c>; they win over the built-in ones.</summary>
+    public Dictionary<string, string> CardTypes { get; set; } = [];
+
+    /// <summary>What a card is handed over with by device request: <c>compute</c>, <c>utility</c>, <c>video</c>, <c>graphics</c>, <c>display</c>, <c>compat32</c>; default <c>compute,utility</c>.</summary>
+    public string CardCapabilities { get; set; } = "compute,utility";
+
+    /// <summary>Pause between looks at cards and at who uses them: 100 ms to 1 min, default 1 s.</summary>
+    public TimeSpan CardSamplePeriod { get; set; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>How long a call of the driver may take before its card is suspect: 100 ms to 5 min, default 10 s.</summary>
+    public TimeSpan CardHangAfter { get; set; } = TimeSpan.FromSeconds(10);
 
     /// <summary>Processors that instances may be promised; null for the machine's. A larger number than the machine has is shared.</summary>
     public double? Cpus { get; set; }
@@ -119,6 +135,12 @@ internal sealed class NodeOptionsValidator : IValidateOptions<NodeOptions>
             Need(false, $"Cards: {fault}");
         }
 
+        foreach (var (product, type) in options.CardTypes)
+        {
+            Need(!string.IsNullOrWhiteSpace(product) && CardTypes.IsType(type), $"CardTypes: '{product}' is '{type}'; needed is part of a product name and a type of 1 to 64 letters, digits, '.', '-', '_'.");
+        }
+
+        Need(HandOver.AreCapabilities(options.CardCapabilities), $"CardCapabilities is '{options.CardCapabilities}'; needed are some of compute, utility, video, graphics, display, compat32, with commas between them, and utility or compute among them.");
         Need(options.Cpus is null or (>= 0.05 and <= 4_096), $"Cpus is {options.Cpus}; allowed are 0.05 to 4,096.");
         Need(options.MemoryMiB is null or (>= 128 and <= 1 << 26), $"MemoryMiB is {options.MemoryMiB}; allowed are 128 to 67,108,864.");
         Need(options.DiskMiB is null or (>= 512 and <= 1 << 30), $"DiskMiB is {options.DiskMiB}; allowed are 512 to 1,073,741,824.");
@@ -134,6 +156,8 @@ internal sealed class NodeOptionsValidator : IValidateOptions<NodeOptions>
         Between(nameof(options.SweepPeriod), options.SweepPeriod, TimeSpan.FromMilliseconds(100), TimeSpan.FromMinutes(10));
         Between(nameof(options.OrphanGrace), options.OrphanGrace, TimeSpan.Zero, TimeSpan.FromHours(1));
         Between(nameof(options.UnusedLeaseGrace), options.UnusedLeaseGrace, TimeSpan.FromSeconds(1), TimeSpan.FromHours(1));
+        Between(nameof(options.CardSamplePeriod), options.CardSamplePeriod, TimeSpan.FromMilliseconds(100), TimeSpan.FromMinutes(1));
+        Between(nameof(options.CardHangAfter), options.CardHangAfter, TimeSpan.FromMilliseconds(100), TimeSpan.FromMinutes(5));
         Between(nameof(options.LogRetention), options.LogRetention, TimeSpan.FromMinutes(1), TimeSpan.FromDays(365));
 
         return faults.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(faults);
