@@ -210,6 +210,8 @@ internal static class V1Endpoints
             json.WriteString("state", card.State.ToString());
             json.WriteString("detail", card.Detail);
             json.WriteNumber("epoch", node.CardEpochs.GetValueOrDefault(card.Uuid));
+            json.WriteString("enforcement", card.Enforcement.ToString());
+            WriteMeasurements(json, card);
             json.WriteEndObject();
         }
 
@@ -237,7 +239,49 @@ internal static class V1Endpoints
         }
 
         json.WriteEndArray();
+        json.WriteStartArray("facts");
+        foreach (var fact in node.Report.Facts)
+        {
+            json.WriteStringValue(fact);
+        }
+
+        json.WriteEndArray();
         json.WriteEndObject();
+    }
+
+    // What a card does not tell is null, so that nobody takes it for a measured 0.
+    private static void WriteMeasurements(Utf8JsonWriter json, CardReport card)
+    {
+        Write("physicalMemoryMiB", card.PhysicalMemoryMiB);
+        Write("usedMemoryMiB", card.UsedMemoryMiB);
+        Write("temperatureCelsius", card.TemperatureCelsius);
+        Write("utilizationPercent", card.UtilizationPercent);
+        Write("powerWatts", card.PowerWatts);
+        Write("numaNode", card.NumaNode);
+        Write("linkGroup", card.LinkGroup);
+        Write("uncorrectedErrors", card.UncorrectedErrors);
+        json.WriteString("parent", card.Parent);
+        json.WriteBoolean("stale", card.Stale);
+        if (card.SampledAt is { } at)
+        {
+            TaskJson.WriteTime(json, "sampledAt", at);
+        }
+        else
+        {
+            json.WriteNull("sampledAt");
+        }
+
+        void Write(string name, double? value)
+        {
+            if (value is { } number)
+            {
+                json.WriteNumber(name, number);
+            }
+            else
+            {
+                json.WriteNull(name);
+            }
+        }
     }
 
     private static void WriteFailure(Utf8JsonWriter json, string name, LaunchFailure? failure)

@@ -205,7 +205,7 @@ public sealed class LaunchPlannerTests
     }
 
     private static ContainerPlan Plan(Func<FunctionSpec, FunctionSpec>? change = null, params string[] real) =>
-        LaunchPlanner.Plan(OrderOf(change), Image, Places, Options, 2, real);
+        LaunchPlanner.Plan(OrderOf(change), Image, Places, Options, 2, new HandOver(real, [], "compute,utility"));
 
     private static Dictionary<string, string> Env(ContainerPlan plan) =>
         plan.Environment.Select(line => line.Split('=', 2)).ToDictionary(pair => pair[0], pair => pair[1]);
@@ -234,7 +234,7 @@ public sealed class LaunchPlannerTests
     [Fact]
     public void An_image_without_a_start_command_is_refused()
     {
-        var e = Assert.Throws<EngineException>(() => LaunchPlanner.Plan(OrderOf(), Image with { Entrypoint = [], Command = [] }, Places, Options, 2, []));
+        var e = Assert.Throws<EngineException>(() => LaunchPlanner.Plan(OrderOf(), Image with { Entrypoint = [], Command = [] }, Places, Options, 2, HandOver.Nothing));
         Assert.Equal(EngineFault.ImageCannotStart, e.Fault);
     }
 
@@ -264,9 +264,9 @@ public sealed class LaunchPlannerTests
     public void Real_cards_are_handed_over_by_identity()
     {
         var plan = Plan(null, "GPU-1");
-        Assert.Equal(["GPU-1"], plan.CardUuids);
+        Assert.Equal(["GPU-1"], plan.Cards.CardUuids);
         Assert.Equal("GPU-1", Env(plan)["NVIDIA_VISIBLE_DEVICES"]);
-        Assert.Empty(Plan().CardUuids);
+        Assert.Empty(Plan().Cards.CardUuids);
     }
 
     [Fact]
@@ -284,7 +284,7 @@ public sealed class LaunchPlannerTests
         Assert.Null(LaunchPlanner.Refuse(OrderOf(), Options));
         var egress = new NodeOptions { Name = "node-1", EgressNetwork = "out" };
         Assert.Null(LaunchPlanner.Refuse(order, egress));
-        Assert.Equal("out", LaunchPlanner.Plan(order, Image, Places, egress, 2, []).Network);
+        Assert.Equal("out", LaunchPlanner.Plan(order, Image, Places, egress, 2, HandOver.Nothing).Network);
     }
 
     [Fact]
