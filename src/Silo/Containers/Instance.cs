@@ -599,7 +599,13 @@ internal sealed partial class Instance : IDisposable
             await services.Engine.CreateAsync(plan, shutdown);
             SetMemo(m => m with { Started = true });
             await services.Engine.StartAsync(Id, shutdown);
+            services.Guard.HandedOver(real);
             LogStarted(services.Logger, Id, Order.Lease.Account, Order.Lease.Function, image.Id);
+        }
+        catch (EngineException e) when (e.Fault == EngineFault.CardHandOver)
+        {
+            services.Guard.HandOverFailed(real, e.Message);
+            throw;
         }
         finally
         {
@@ -883,6 +889,7 @@ internal sealed partial class Instance : IDisposable
                 throw new EngineException(EngineFault.Failed, $"The engine still knows container '{Id}' after its removal.");
             }
 
+            await services.Guard.ProveCleanAsync(Order.Lease, last?.Id ?? "", shutdown);
             folder.DeleteBox();
             services.Ledger.Change(ledger => Fencing.End(ledger, Id, services.Time.GetUtcNow()));
             folder.Delete();
@@ -1001,7 +1008,7 @@ internal sealed partial class Instance : IDisposable
     /// <summary>How the instance is ending while its relay still speaks; null if it is not.</summary>
     private InstanceEnd? EndBefore() => memo switch
     {
-        { Failure: { } failure } => new InstanceEnd(Fault: null, OutOfMemory: false, failure.Message),
+        { Failure: { } failure } => new InstanceEnd(CardFault(), OutOfMemory: false, failure.Message),
         { Stop: StopMode.Forced } => Preemption,
         _ => null,
     };
@@ -1127,6 +1134,9 @@ internal sealed partial class Instance : IDisposable
             MaxMemoryMiB = (int)Math.Clamp((document?.MaxMemoryBytes ?? 0) >> 20, 0, int.MaxValue),
         };
     }
+
+    /// <summary>The class of an end that the card brought: it says more than how the process went down.</summary>
+    private RunOutcome? CardFault() => memo.Failure is { Outcome: RunOutcome.GpuFault or RunOutcome.GpuOutOfMemory } failure ? failure.Outcome : null;
 
     private async Task SendCancelsAsync(CancellationToken cancellationToken)
     {

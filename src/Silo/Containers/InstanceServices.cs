@@ -14,6 +14,9 @@ internal sealed record InstanceServices
 
     public required ICardSource Cards { get; init; }
 
+    /// <summary>Proves cards clean.</summary>
+    public required CardGuard Guard { get; init; }
+
     public required NodeLedger Ledger { get; init; }
 
     public required RunLogs Logs { get; init; }

@@ -35,6 +35,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     private readonly ConcurrentDictionary<string, Task> releases = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, long> unusedLeases = new(StringComparer.Ordinal);
     private readonly Dictionary<string, long> orphans = new(StringComparer.Ordinal);
+    private readonly CardGuard guard;
     private NodeLedger ledger = null!;
     private RunLogs logs = null!;
     private SyncAnswers answers = null!;
@@ -52,6 +53,9 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         this.time = time;
         this.logger = logger;
         bootId = Machine.BootId();
+        guard = new CardGuard(cards, engine, this.options.Name, time, logger, () => instances.Values
+            .Where(instance => instance.HoldsCards && instance.Order.Lease.Cards.Count > 0)
+            .Select(instance => new CardHolder(instance.Order.Lease, instance.Condemn)));
         instancesFolder = Path.Combine(this.options.DataDirectory, "instances");
         var startsAtOnce = this.options.ConcurrentStarts > 0 ? this.options.ConcurrentStarts : Environment.ProcessorCount;
         starts = new SemaphoreSlim(startsAtOnce, startsAtOnce);
@@ -68,6 +72,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             instance.Dispose();
         }
 
+        guard.Dispose();
         launches.Dispose();
         starts.Dispose();
         reportNow.Dispose();
@@ -231,6 +236,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             var loops = new List<Task>
             {
                 RepeatAsync("report", ReportAsync, options.ReportPeriod, reportNow, all.Token),
+                RepeatAsync("card check", guard.CheckAsync, options.CardSamplePeriod, null, stoppingToken),
                 RepeatAsync("heartbeat", HeartbeatAsync, options.ReportPeriod, null, all.Token),
                 KeepHouseAsync(all.Token),
             };
@@ -261,6 +267,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             Engine = engine,
             Reports = reports,
             Cards = cards,
+            Guard = guard,
             Ledger = ledger,
             Logs = logs,
             Answers = answers,

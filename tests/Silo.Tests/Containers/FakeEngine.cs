@@ -22,6 +22,15 @@ internal sealed class FakeEngine : IContainerEngine
 
     public int Pulls { get; private set; }
 
+    /// <summary>Puts a running container there.</summary>
+    public void Add(string id, string name, string node)
+    {
+        lock (gate)
+        {
+            containers[name] = new ContainerInfo(id, name, ContainerState.Running, new Dictionary<string, string> { [Labels.Node] = node, [Labels.Instance] = name });
+        }
+    }
+
     public Task<EngineInfo> GetInfoAsync(CancellationToken cancellationToken) => Do("info", () => Info);
 
     public Task<ImageInfo?> FindImageAsync(string image, CancellationToken cancellationToken) => Do("image", () => Images.GetValueOrDefault(image));

@@ -287,16 +287,10 @@ public sealed class NvmlCardsTests
         await AgentHarness.UntilAsync(() => cards.Cards.All(card => card.State == CardState.Suspect), "all are suspect", 20);
         driver.Replace("fail");
         await AgentHarness.UntilAsync(() => cards.Cards.All(card => card.State == CardState.Ready), "all are back", 20);
+        var heard = new TaskCompletionSource<HolderEffect>(TaskCreationOptions.RunContinuationsAsynchronously);
+        cards.Faulted += (_, fault) => heard.TrySetResult(fault.Effect);
         driver.Set("event 1 8 94");
-        var state = await WaitForFaultAsync(cards);
-        Assert.Equal(HolderEffect.EndSoleHolder, state);
-
-        static async Task<HolderEffect> WaitForFaultAsync(NvmlCards cards)
-        {
-            var heard = new TaskCompletionSource<HolderEffect>(TaskCreationOptions.RunContinuationsAsynchronously);
-            cards.Faulted += (_, fault) => heard.TrySetResult(fault.Effect);
-            return await heard.Task.WaitAsync(TimeSpan.FromSeconds(20), AgentHarness.Token);
-        }
+        Assert.Equal(HolderEffect.EndSoleHolder, await heard.Task.WaitAsync(TimeSpan.FromSeconds(20), AgentHarness.Token));
     }
 
     [Fact]
