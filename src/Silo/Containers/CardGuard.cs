@@ -358,7 +358,7 @@ internal sealed partial class CardGuard : IDisposable
         }
     }
 
-    private List<OwnedProcess> OwnersOf(CardSample sample, IReadOnlyDictionary<string, string> containers, string ending) =>
+    private List<OwnedProcess> OwnersOf(CardSample sample, Dictionary<string, string> containers, string ending) =>
     [
         .. sample.Processes.Select(process => processes.ContainerOf(process.Pid) switch
         {

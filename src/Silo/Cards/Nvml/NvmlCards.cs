@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using GpuTasks.Nodes;
 
@@ -16,7 +17,8 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
     private readonly TimeProvider time;
     private readonly ILogger logger;
     private readonly ITimer watch;
-    private readonly ManualResetEventSlim sampleNow = new();
+    private readonly object bell = new();
+    private bool rung;
     private readonly Dictionary<string, CardSample> samples = new(StringComparer.Ordinal);
     private readonly Dictionary<string, CardHealth> health = new(StringComparer.Ordinal);
     private readonly List<string> order = [];
@@ -32,8 +34,8 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
     private string eventFault = "";
     private string stuck = "";
     private List<string> sampleFacts = [];
-    private IReadOnlyList<CardReport> reports = [];
-    private IReadOnlyList<string> facts = [];
+    private List<CardReport> reports = [];
+    private List<string> facts = [];
     private volatile bool disposed;
 
     /// <summary>Begins to read at once, on threads of its own.</summary>
@@ -89,7 +91,7 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
 
         disposed = true;
         watch.Dispose();
-        sampleNow.Set();
+        SampleSoon();
         Session? last;
         Thread? thread;
         lock (gate)
@@ -158,7 +160,7 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
                 return null;
             }
 
-            sampleNow.Set();
+            SampleSoon();
             try
             {
                 await next.WaitAsync(left, time, cancellationToken);
@@ -189,6 +191,15 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
         }
 
         Tell(changed);
+    }
+
+    private void SampleSoon()
+    {
+        lock (bell)
+        {
+            rung = true;
+            Monitor.PulseAll(bell);
+        }
     }
 
     private void StartSampler(Sampler next)
@@ -236,8 +247,15 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
                 return;
             }
 
-            sampleNow.Wait(pause);
-            sampleNow.Reset();
+            lock (bell)
+            {
+                if (!rung)
+                {
+                    Monitor.Wait(bell, pause);
+                }
+
+                rung = false;
+            }
         }
     }
 
@@ -311,6 +329,7 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
         return true;
     }
 
+    [SuppressMessage("Reliability", "CA2000", Justification = "The session owns the library until it is closed.")]
     private Session? OpenSession(NvmlProgress progress)
     {
         lock (gate)
@@ -445,10 +464,9 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
                 LogEventsFailed(logger, code);
                 Tell(changed);
                 // Closing hands the session back to the sampling thread; a pause keeps a lasting fault from spinning.
-                sampleNow.Wait(TimeSpan.Zero);
                 Thread.Sleep(settings.RetryPeriod);
                 mine.Broken = true;
-                sampleNow.Set();
+                SampleSoon();
                 break;
             }
 
@@ -462,7 +480,7 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
     {
         if (happened.Type == NvmlEvent.RecoveryActionChanged)
         {
-            sampleNow.Set();
+            SampleSoon();
             return;
         }
 
@@ -502,7 +520,7 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
             Faulted?.Invoke(this, fault);
         }
 
-        sampleNow.Set(); // The driver's own verdict comes with the next sample.
+        SampleSoon(); // The driver's own verdict comes with the next sample.
     }
 
     /// <summary>Looks whether a thread hangs inside the driver, and how old the measurements are.</summary>
