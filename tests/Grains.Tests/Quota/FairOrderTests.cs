@@ -1,6 +1,3 @@
-using GpuTasks.Nodes;
-using GpuTasks.Quota.Placement;
-
 namespace GpuTasks.Quota;
 
 public sealed class FairOrderTests
