@@ -45,6 +45,11 @@ step() {
   local ticker=$!
   set +m
   wait "$current_job" || code=$?
+  # After a signal it is on its way out, and given time for that; else nothing that it started may outlive it.
+  if [ -n "${interrupted:-}" ]; then
+    for _ in $(seq 1 100); do kill -0 -- "-$current_job" 2>/dev/null || break; sleep 0.1; done
+  fi
+  kill -KILL -- "-$current_job" 2>/dev/null || true
   current_job=
   kill -TERM -- "-$ticker" 2>/dev/null || true
   wait "$ticker" 2>/dev/null || true
