@@ -1,15 +1,16 @@
 #!/bin/bash
-# Publishes the programs that run inside containers as static binaries: OUTDIR/relay and OUTDIR/echo.
+# Publishes the programs that run inside containers as static binaries: OUTDIR/relay and OUTDIR/echo, or only the one named.
 #
-#   deploy/build/native.sh OUTDIR
+#   deploy/build/native.sh OUTDIR [relay|echo]
 #
 # Nothing is built again while its sources, the build settings, the SDK and the compiler are unchanged.
 set -euo pipefail
 
-if [ $# -ne 1 ]; then
-    echo "usage: $0 OUTDIR" >&2
-    exit 2
-fi
+only=${2:-}
+case "$#$only" in
+    1 | 2relay | 2echo) ;;
+    *) echo "usage: $0 OUTDIR [relay|echo]" >&2; exit 2 ;;
+esac
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 mkdir -p "$1"
@@ -77,5 +78,5 @@ publish() { # name, project folder, assembly
 exec 9>"$out/.lock"
 flock 9
 
-publish echo examples/echo GpuTasks.Echo
-publish relay src/Relay GpuTasks.Relay
+[ "$only" = relay ] || publish echo examples/echo GpuTasks.Echo
+[ "$only" = echo ] || publish relay src/Relay GpuTasks.Relay
