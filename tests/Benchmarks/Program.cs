@@ -87,6 +87,7 @@ internal static class Program
         Figure("lease.fill", cost.FillSeconds, "s");
         Figure("lease.fill.leases", cost.Leases, "leases");
         Figure("lease.end.rate", cost.EndsPerSecond, "1/s");
+        Figure("lease.end.cpurate", cost.EndsPerCpuSecond, "1/s");
         Figure("lease.end.p50", cost.P50 / 1_000, "ms");
         Figure("lease.end.p99", cost.P99 / 1_000, "ms");
         Figure("lease.end.longest", cost.Longest / 1_000, "ms");

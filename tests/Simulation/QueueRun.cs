@@ -89,7 +89,8 @@ public static class QueueRun
         var waiting = kinds.ToDictionary(k => k.Function, _ => new Queue<(DateTimeOffset At, TimeSpan Length)>());
         var waits = kinds.ToDictionary(k => k.Function, _ => new List<double>());
         var ends = new PriorityQueue<Lease, DateTimeOffset>();
-        var (now, arrived, used) = (start, 0, 0.0);
+        var runs = new List<(DateTimeOffset From, DateTimeOffset To, int MilliCards)>();
+        var (now, arrived) = (start, 0);
         var nextArrival = start;
         var horizon = start;
         while (arrived < arrivals || ends.Count > 0)
@@ -114,6 +115,8 @@ public static class QueueRun
             Take();
         }
 
+        // Only what lies between the first and the last arrival counts: afterwards the cards empty whoever is next.
+        var used = runs.Where(r => r.From < horizon).Sum(r => ((r.To < horizon ? r.To : horizon) - r.From).TotalSeconds * r.MilliCards / 1_000);
         return new QueueResult(used / ((horizon - start).TotalSeconds * nodes * 8), waits.ToDictionary(w => w.Key, w => (IReadOnlyList<double>)[.. w.Value.Order()]));
 
         void State(TaskKind kind)
@@ -148,8 +151,7 @@ public static class QueueRun
                     var (at, length) = waiting[lease.Function].Dequeue();
                     waits[lease.Function].Add((now - at).TotalSeconds);
                     ends.Enqueue(lease, now + length);
-                    var counted = (now + length < horizon || arrived < arrivals ? now + length : horizon) - now;
-                    used += Math.Max(0, counted.TotalSeconds) * lease.MilliCards / 1_000;
+                    runs.Add((now, now + length, lease.MilliCards));
                 }
 
                 foreach (var kind in kinds)

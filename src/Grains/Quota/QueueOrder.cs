@@ -1,6 +1,17 @@
+using System.Runtime.InteropServices;
 using GpuTasks.Quota.Placement;
 
 namespace GpuTasks.Quota;
+
+/// <summary>The most of anything that some nodes have free.</summary>
+internal readonly record struct RoomBound(long GpuMiB, long CpuMilli, long MemoryMiB, long DiskMiB)
+{
+    public static RoomBound Of(IEnumerable<NodeRoom> rooms) => rooms.Aggregate(default(RoomBound), static (most, room) => new RoomBound(
+        Math.Max(most.GpuMiB, room.MostMiB), Math.Max(most.CpuMilli, room.CpuMilli), Math.Max(most.MemoryMiB, room.MemoryMiB), Math.Max(most.DiskMiB, room.DiskMiB)));
+
+    public bool Admits(in Shape shape) =>
+        shape.GpuMiB <= GpuMiB && shape.CpuMilli <= CpuMilli && shape.MemoryMiB <= MemoryMiB && shape.DiskMiB <= DiskMiB;
+}
 
 /// <summary>Why a demand was passed over when it was last tried.</summary>
 internal enum Blocked
@@ -32,6 +43,9 @@ internal sealed class Account(string name)
     /// <summary>Its demands that are not met.</summary>
     public List<Demand> Waiting { get; } = [];
 
+    /// <summary>What they ask for, in the same order: read first, since most of it fits nowhere.</summary>
+    public List<Shape> Needs { get; } = [];
+
     /// <summary>Since when the oldest of them waits.</summary>
     public DateTimeOffset Since { get; private set; }
 
@@ -40,12 +54,20 @@ internal sealed class Account(string name)
     public void Enter(Demand demand)
     {
         Waiting.Add(demand);
+        Needs.Add(demand.Shape);
         Since = Waiting.Min(d => d.Since);
     }
 
     public void Leave(Demand demand)
     {
-        Waiting.Remove(demand);
+        var at = Waiting.IndexOf(demand);
+        if (at < 0)
+        {
+            return;
+        }
+
+        Waiting.RemoveAt(at);
+        Needs.RemoveAt(at);
         Since = Waiting.Count == 0 ? default : Waiting.Min(d => d.Since);
     }
 }
@@ -96,14 +118,17 @@ internal sealed class QueueOrder
 {
     private readonly List<Account> accounts;
     private readonly DateTimeOffset now;
+    private readonly RoomBound? bound;
     private int first;
 
     /// <summary>Orders the demands of accounts as of a moment, and the list of accounts with them.</summary>
     /// <param name="accounts">Accounts; quick if the list is nearly in order, as it is after the last time.</param>
     /// <param name="now">The moment.</param>
-    public QueueOrder(List<Account> accounts, DateTimeOffset now)
+    /// <param name="bound">More than this of anything fits nowhere, so who asks for it is out; null bounds nothing.</param>
+    public QueueOrder(List<Account> accounts, DateTimeOffset now, RoomBound? bound = null)
     {
         this.now = now;
+        this.bound = bound;
         this.accounts = accounts;
         for (var i = 1; i < accounts.Count; i++)
         {
@@ -129,8 +154,15 @@ internal sealed class QueueOrder
             }
 
             Demand? next = null;
-            foreach (var demand in accounts[first].Waiting)
+            var needs = CollectionsMarshal.AsSpan(accounts[first].Needs);
+            for (var i = 0; i < needs.Length; i++)
             {
+                if (bound is { } most && !most.Admits(needs[i]))
+                {
+                    continue;
+                }
+
+                var demand = accounts[first].Waiting[i];
                 if (demand.OutOf == this)
                 {
                     continue;

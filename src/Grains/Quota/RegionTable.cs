@@ -238,7 +238,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         }
 
         // Room only shrinks during a pass, so one that fits nowhere, or was refused, is out until the next.
-        var order = new QueueOrder(gained.Count == 0 ? [.. fresh.Select(d => d.Account).Distinct()] : byShare, now);
+        var order = new QueueOrder(gained.Count == 0 ? [.. fresh.Select(d => d.Account).Distinct()] : byShare, now, fresh.Count == 0 ? RoomBound.Of(gained.Select(node => node.Room)) : null);
         Demand? refused = null;
         while (order.Next(demand => demand != refused && Hopeful(demand)) is { } demand)
         {

@@ -32,6 +32,23 @@ public sealed class PlacementTests
     }
 
     [Fact]
+    public void Who_needs_few_processors_goes_where_they_will_not_last_and_who_needs_many_where_they_will()
+    {
+        var policy = new FragmentationDescent(new ShapeMix());
+        var light = new Shape(1, 500, 1_000, 0, 0);
+        var heavy = new Shape(1, 500, 9_000, 0, 0);
+        for (var i = 0; i < 25; i++)
+        {
+            policy.Arrived(light);
+            policy.Arrived(heavy);
+        }
+
+        var rooms = new[] { Room("rich", 40_000, 1_000, 1_000), Room("poor", 15_000, 1_000, 1_000) };
+        Assert.Equal("poor", policy.Choose(rooms, light, "a")!.Node.Node);
+        Assert.Equal("rich", policy.Choose(rooms, heavy, "a")!.Node.Node);
+    }
+
+    [Fact]
     public void Until_enough_arrived_it_is_best_fit()
     {
         var random = new Random(5);

@@ -1,10 +1,13 @@
+using System.Runtime.InteropServices;
+
 namespace GpuTasks.Quota.Placement;
 
 /// <summary>
-/// Puts a request where it strands the least: a node's fragmentation is the free share of its cards that an arrival of
-/// the learnt mix could not use, and the place chosen is the one where that grows least. Equal growth goes to the node
-/// with the fewest empty cards, so that whole cards stay together for those who need several. Idea: Weng et al.,
-/// "Beware of Fragmentation", USENIX ATC 2023; the mix learnt from arrivals and the tie-break are this project's.
+/// Puts a request where it strands the least. Stranded on a node is the free share of its cards that an arrival of the
+/// learnt mix could not use now, and the free share for which its processors, memory or disk will not last if what
+/// arrives goes on as on average; the place chosen is the one where both grow least. Empty cards count a little, so that
+/// whole cards stay together for those who need several. The first part is the idea of Weng et al., "Beware of
+/// Fragmentation", USENIX ATC 2023; the learnt mix, the second part and the empty cards are this project's.
 /// </summary>
 /// <param name="mix">The learnt mix.</param>
 public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
@@ -53,7 +56,7 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
             }
 
             // A room is made anew when anything on the node changes, so a score is good for as long as its room is.
-            ref var score = ref System.Runtime.InteropServices.CollectionsMarshal.GetValueRefOrAddDefault(known, room.Node, out var exists);
+            ref var score = ref CollectionsMarshal.GetValueRefOrAddDefault(known, room.Node, out var exists);
             scoreCount += exists ? 0 : 1;
             if (!ReferenceEquals(score.Room, room))
             {
@@ -70,7 +73,7 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
             : new Spot(best.Room, best.Count == 1 ? [best.Position] : best.Room.TakeEmptyLike(best.Position, best.Count), best.MiB);
     }
 
-    /// <summary>Milli-cards free on the node that an arrival of the mix could not use, summed over the mix.</summary>
+    /// <summary>Milli-cards free on the node that an arrival of the mix could not use now, summed over the mix.</summary>
     public long Fragmentation(NodeRoom room)
     {
         Span<int> free = stackalloc int[room.Cards.Length];
@@ -101,8 +104,11 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
             }
 
             before ??= Fragmentation(room);
+            var milli = count * LeaseTable.MilliCards(mib, card.SizeMiB);
             var growth = Stranded(room, free, room.CpuMilli - shape.CpuMilli, room.MemoryMiB - shape.MemoryMiB, room.DiskMiB - shape.DiskMiB)
-                - before.Value + (EmptyCardWeight * mix.Total * room.CountEmpty());
+                - before.Value
+                + (long)(mix.Total * (Unserved(room, card.Type, (long)count * mib, milli, shape) - Unserved(room, card.Type, 0, 0, default)))
+                + (EmptyCardWeight * mix.Total * room.CountEmpty());
             foreach (var t in taken)
             {
                 free[t] += mib;
@@ -187,6 +193,26 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
         }
 
         return sum;
+    }
+
+    /// <summary>Free milli-cards for which processors, memory or disk will not last, once a request has its place.</summary>
+    private double Unserved(NodeRoom room, ulong type, long takenMiB, int takenMilli, in Shape shape)
+    {
+        var needs = mix.Beside(type);
+        var free = -takenMiB;
+        var milli = -takenMilli;
+        foreach (ref readonly var card in room.Cards.AsSpan())
+        {
+            free += card.FreeMiB;
+            milli += card.FreeMiB == 0 ? 0 : (int)(1_000L * card.FreeMiB / card.SizeMiB);
+        }
+
+        var served = Math.Min(
+            Lasts(room.CpuMilli - shape.CpuMilli, needs.CpuMilli),
+            Math.Min(Lasts(room.MemoryMiB - shape.MemoryMiB, needs.MemoryMiB), Lasts(room.DiskMiB - shape.DiskMiB, needs.DiskMiB)));
+        return free <= 0 || served >= free ? 0 : milli * (1 - (served / free));
+
+        static double Lasts(long left, double need) => need > 0 ? left / need : double.PositiveInfinity;
     }
 
     private readonly record struct Score(NodeRoom Room, long Growth, int Position, int Count, int MiB);

@@ -64,16 +64,19 @@ public sealed record NodeRoom
         init
         {
             field = value;
-            MostFreeMiB = value.Select(card => card.FreeMiB).DefaultIfEmpty().Max();
-            LargestMiB = value.Select(card => card.SizeMiB).DefaultIfEmpty().Max();
+            var (most, empty) = (0, 0L);
+            foreach (ref readonly var card in value.AsSpan())
+            {
+                most = Math.Max(most, card.FreeMiB);
+                empty += card.Empty ? card.FreeMiB : 0;
+            }
+
+            MostMiB = Math.Max(most, empty);
         }
     } = [];
 
-    /// <summary>Most that is free on one card: rules most requests out at once.</summary>
-    private int MostFreeMiB { get; init; }
-
-    /// <summary>Size of the largest card.</summary>
-    private int LargestMiB { get; init; }
+    /// <summary>No request for more GPU memory than this fits, so most are ruled out at once.</summary>
+    public long MostMiB { get; private init; }
 
     /// <summary>Reads what is free from a table.</summary>
     /// <param name="table">Leases of the node.</param>
@@ -109,7 +112,7 @@ public sealed record NodeRoom
     /// <summary>Whether enough cards are free for the request, whatever the rest of the node has.</summary>
     public bool FitsCards(in Shape shape, string account)
     {
-        if (shape.GpuMiB > MostFreeMiB && shape.GpuMiB <= LargestMiB)
+        if (shape.GpuMiB > MostMiB)
         {
             return false;
         }
