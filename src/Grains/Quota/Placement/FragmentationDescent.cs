@@ -34,6 +34,12 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
             return untilLearnt.Choose(rooms, shape, account);
         }
 
+        if (rooms.Count == 1)
+        {
+            // One node gained room, as after most ends: no need to weigh it against others, nor to keep its score.
+            return rooms[0].Fits(shape, account) ? SpotOf(BestOn(rooms[0], shape, account, weighAlways: false)) : null;
+        }
+
         if (version != mix.Version || scoreCount > MostScores)
         {
             version = mix.Version;
@@ -60,7 +66,7 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
             scoreCount += exists ? 0 : 1;
             if (!ReferenceEquals(score.Room, room))
             {
-                score = BestOn(room, shape, account);
+                score = BestOn(room, shape, account, weighAlways: true);
             }
 
             if (score.Count > 0 && (best.Room is null || (score.Growth, room.CpuMilli).CompareTo((best.Growth, best.Room.CpuMilli)) < 0))
@@ -69,9 +75,11 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
             }
         }
 
-        return best.Room is null ? null
-            : new Spot(best.Room, best.Count == 1 ? [best.Position] : best.Room.TakeEmptyLike(best.Position, best.Count), best.MiB);
+        return best.Room is null ? null : SpotOf(best);
     }
+
+    private static Spot SpotOf(Score score) =>
+        new(score.Room, score.Count == 1 ? [score.Position] : score.Room.TakeEmptyLike(score.Position, score.Count), score.MiB);
 
     /// <summary>Milli-cards free on the node that an arrival of the mix could not use now, summed over the mix.</summary>
     public long Fragmentation(NodeRoom room)
@@ -81,20 +89,25 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
         return Stranded(room, free, room.CpuMilli, room.MemoryMiB, room.DiskMiB);
     }
 
-    private Score BestOn(NodeRoom room, in Shape shape, string account)
+    private Score BestOn(NodeRoom room, in Shape shape, string account, bool weighAlways)
     {
         Span<int> free = stackalloc int[room.Cards.Length];
         CopyFree(room, free);
         var best = new Score(room, 0, 0, 0, 0);
         long? before = null;
+        var weigh = weighAlways || CountWays(room, shape, account) > 1;
         for (var i = 0; i < free.Length; i++)
         {
             var card = room.Cards[i];
             var (count, mib) = shape.CutOn(card.SizeMiB);
-            var fits = count == 1 ? card.Takes(shape.Types, mib, account) : count > 1 && card.Empty && room.CountEmptyLike(i, shape.Types) >= count;
-            if (!fits || LikeEarlier(room.Cards, i))
+            if (!IsWay(room, i, shape, account))
             {
                 continue;
+            }
+
+            if (!weigh)
+            {
+                return new Score(room, 0, i, count, mib);
             }
 
             ReadOnlySpan<int> taken = count == 1 ? [i] : room.TakeEmptyLike(i, count);
@@ -121,6 +134,26 @@ public sealed class FragmentationDescent(ShapeMix mix) : IPlacement
         }
 
         return best;
+    }
+
+    private static int CountWays(NodeRoom room, in Shape shape, string account)
+    {
+        var ways = 0;
+        for (var i = 0; i < room.Cards.Length; i++)
+        {
+            ways += IsWay(room, i, shape, account) ? 1 : 0;
+        }
+
+        return ways;
+    }
+
+    /// <summary>Whether the request may take this card, alone or as the first of several, and no earlier card is like it.</summary>
+    private static bool IsWay(NodeRoom room, int position, in Shape shape, string account)
+    {
+        var card = room.Cards[position];
+        var (count, mib) = shape.CutOn(card.SizeMiB);
+        var fits = count == 1 ? card.Takes(shape.Types, mib, account) : count > 1 && card.Empty && room.CountEmptyLike(position, shape.Types) >= count;
+        return fits && !LikeEarlier(room.Cards, position);
     }
 
     /// <summary>A card like an earlier one of the node scores the same.</summary>
