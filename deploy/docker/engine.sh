@@ -8,7 +8,8 @@
 #
 # Images and containers are kept in DIR; sockets and pid files in /run, where paths are short and a reboot clears them.
 # The engine has no bridge and no firewall rules, so several live side by side, and it keeps containers running while it
-# is restarted. --stub-gpu puts a hook that does nothing on its PATH, so that device requests can be tested without cards.
+# is restarted. --stub-gpu puts a hook on its PATH that opens no card and
+# refuses those named GPU-ffffffff..., so that device requests can be tested without cards.
 set -euo pipefail
 
 # shellcheck source=deploy/lib/common.sh
@@ -66,7 +67,13 @@ start() {
   local path=$PATH:/usr/sbin:/sbin
   if [ -n "$stub" ]; then
     mkdir -p "$dir/stub"
-    printf '#!/bin/sh\ncat >/dev/null\nexit 0\n' >"$dir/stub/nvidia-container-runtime-hook"
+    cat >"$dir/stub/nvidia-container-runtime-hook" <<'HOOK'
+#!/bin/sh
+bundle=$(sed -n 's/.*"bundle": *"\([^"]*\)".*/\1/p')
+grep -q 'NVIDIA_VISIBLE_DEVICES=GPU-ffffffff' "$bundle/config.json" || exit 0
+echo "nvidia-container-cli: device error: GPU-ffffffff: unknown device" >&2
+exit 1
+HOOK
     chmod 755 "$dir/stub/nvidia-container-runtime-hook"
     path=$dir/stub:$path
   fi

@@ -535,5 +535,9 @@ public sealed class AgentDockerTests
             add { }
             remove { }
         }
+
+        // An idle driver: nobody is on any card.
+        public Task<CardSample?> SampleNowAsync(string uuid, CancellationToken cancellationToken) =>
+            Task.FromResult<CardSample?>(new CardSample { Uuid = uuid, UsedIsExact = true });
     }
 }
