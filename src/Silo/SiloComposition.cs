@@ -12,7 +12,7 @@ namespace GpuTasks.Hosting;
 /// <summary>Puts a silo together from its parts; shared by the program and by tests that run silos of their own.</summary>
 public static class SiloComposition
 {
-    /// <summary>The grains and what they need beyond a store: placement of nodes, dispatcher options, the sweeper's starter.</summary>
+    /// <summary>The grains and what they need beyond a store: placement of nodes, dispatcher and retention options, the starter of sweeper and purger.</summary>
     public static ISiloBuilder AddGpuTasksGrains(this ISiloBuilder builder, IConfiguration configuration)
     {
         builder.Services.AddPlacementDirector<PinnedToNode, PinnedToNodeDirector>();
@@ -21,6 +21,10 @@ public static class SiloComposition
             .ValidateDataAnnotations()
             .ValidateOnStart();
         builder.Services.TryAddSingleton<DestinationCaller>();
+        builder.Services.AddOptions<RetentionOptions>()
+            .Bind(configuration.GetSection(RetentionOptions.Section))
+            .ValidateDataAnnotations()
+            .ValidateOnStart();
         builder.Services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, SweeperStarter>());
         return builder;
     }

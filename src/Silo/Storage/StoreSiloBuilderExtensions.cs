@@ -26,6 +26,7 @@ public static class StoreSiloBuilderExtensions
         builder.Services.AddSingleton(_ => new StoreDatabase(options));
         builder.Services.AddSingleton<SystemTextJsonStorageSerializer>();
         builder.Services.AddSingleton<ITaskIndex, TaskIndex>();
+        builder.Services.AddSingleton<ITaskPurge, TaskPurge>();
         builder.Services.AddSingleton<IFunctionIndex, FunctionIndex>();
         builder.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, StoreLifetime>();
         if (options.GroupCommit)

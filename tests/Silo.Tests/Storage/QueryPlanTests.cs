@@ -120,6 +120,11 @@ public abstract class QueryPlanTests(TestStore store) : IAsyncLifetime
         Uses("task_waiting", await ExplainAsync(database!.Provider == StoreProvider.Sqlite ? TaskIndex.FunctionsWaitingSqlite : TaskIndex.FunctionsWaitingPostgreSql, []));
     }
 
+    [Fact]
+    public async Task What_is_purged_comes_from_an_index() => Uses("task_ended", await ExplainAsync(
+        database!.Provider == StoreProvider.Sqlite ? TaskPurge.Sqlite : TaskPurge.PostgreSql,
+        [("listed", 1), ("before", 300L), ("limit", 500)]));
+
     protected abstract bool ReadsTheTable(string plan);
 
     protected abstract Task<string> ExplainAsync(string text, IEnumerable<(string, object)> parameters);
