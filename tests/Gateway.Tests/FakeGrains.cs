@@ -11,6 +11,9 @@ namespace GpuTasks.Gateway.Tests;
 /// <summary>A platform in memory: what the gateway calls, without a cluster. Keys decide who sees what, as in the real one.</summary>
 internal sealed class FakePlatform
 {
+    /// <summary>Submits are never answered.</summary>
+    public bool StoreStandsStill { get; set; }
+
     public ConcurrentDictionary<string, FunctionSnapshot> Functions { get; } = new();
 
     public ConcurrentDictionary<string, TaskSnapshot> Tasks { get; } = new();
@@ -210,6 +213,11 @@ internal sealed class FakeTask(FakePlatform platform, string key) : ITaskGrain
     public Task<SubmitOutcome> Submit(TaskSubmission submission, CancellationToken cancellationToken = default)
     {
         platform.Called($"submit {key}");
+        if (platform.StoreStandsStill)
+        {
+            return new TaskCompletionSource<SubmitOutcome>().Task;
+        }
+
         if (!platform.Submissions.TryAdd(key, submission))
         {
             return Task.FromResult(SubmitOutcome.AlreadyExists);

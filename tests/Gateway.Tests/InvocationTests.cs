@@ -42,6 +42,23 @@ public sealed class InvocationTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_store_that_stands_still_or_refuses_is_answered_within_5_s()
+    {
+        server.Platform.StoreStandsStill = true;
+        var begun = System.Diagnostics.Stopwatch.GetTimestamp();
+        var answer = await server.CallAsync("POST", Invoke, "x", headers: Async);
+        answer.Is(503, "ResourceThrottled");
+        Assert.True(int.Parse(answer.Headers["Retry-After"], System.Globalization.CultureInfo.InvariantCulture) > 0);
+        Assert.InRange(System.Diagnostics.Stopwatch.GetElapsedTime(begun).TotalSeconds, 1, 5);
+
+        server.Platform.StoreStandsStill = false;
+        server.Platform.Fault = new GpuTasks.Store.StoreUnavailableException("full");
+        answer = await server.CallAsync("POST", Invoke, "x", headers: Async);
+        answer.Is(503, "ResourceThrottled");
+        Assert.True(answer.Headers.ContainsKey("Retry-After"));
+    }
+
+    [Fact]
     public async Task A_task_without_an_id_takes_the_request_s()
     {
         var answer = await server.CallAsync("POST", Invoke, "x", headers: Async);

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json;
 using GpuTasks.Functions;
 using GpuTasks.Gateway.Signing;
@@ -22,6 +23,11 @@ internal enum Access
 /// <summary>One authenticated request with its body read.</summary>
 internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGrainFactory grains, GatewayOptions options)
 {
+    /// <summary>With what comes before and after, an answer stays below 5 s also while the store stands still.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(4);
+
+    private readonly long begun = Stopwatch.GetTimestamp();
+
     public HttpContext Http => http;
 
     public string RequestId { get; } = RequestShell.RequestIdOf(http);
@@ -51,7 +57,20 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
 
     /// <summary>The function, which must exist in the caller's account.</summary>
     public async Task<FunctionSnapshot> NeedFunctionAsync(string function) =>
-        await FunctionGrain(function).Get(Aborted) ?? throw ApiErrors.FunctionNotFound(function);
+        await InTimeAsync(FunctionGrain(function).Get(Aborted)) ?? throw ApiErrors.FunctionNotFound(function);
+
+    /// <summary>
+    /// Waits for an answer that comes from the store, together with all such waits of this request for at most 4 s. What was
+    /// asked for may still happen afterwards.
+    /// </summary>
+    /// <exception cref="TimeoutException">It took too long.</exception>
+    public async Task<T> InTimeAsync<T>(Task<T> answer)
+    {
+        // Nobody else looks at how it ends after a timeout.
+        answer.Ignore();
+        var left = Patience - Stopwatch.GetElapsedTime(begun);
+        return await answer.WaitAsync(left > TimeSpan.Zero ? left : TimeSpan.Zero);
+    }
 
     /// <summary>The body as one JSON object.</summary>
     public JsonDocument JsonBody() => Validation.JsonBody.Parse(body);

@@ -4,6 +4,7 @@ using GpuTasks.Nodes;
 using GpuTasks.Store;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
 using Orleans.Core;
 using Orleans.Storage;
 
@@ -20,12 +21,16 @@ public sealed partial class TaskGrain(
     [FromKeyedServices(StoreNames.Provider)] IGrainStorage storage,
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
     DestinationCaller destinations,
+    IOptions<RetentionOptions> retention,
     ILogger<TaskGrain> logger) : Grain, ITaskGrain, IDisposable
 {
     /// <summary>How often a running task makes sure that its node still has the run.</summary>
     private static readonly TimeSpan RunCheckPeriod = TimeSpan.FromSeconds(30);
 
     private static readonly TimeSpan RetryEffectAfter = TimeSpan.FromSeconds(2);
+
+    /// <summary>By how much the clock of the silo that purges may be ahead of this one.</summary>
+    private static readonly TimeSpan ClockDifference = TimeSpan.FromMinutes(1);
 
     private static readonly TaskState Nothing = new();
 
@@ -44,12 +49,20 @@ public sealed partial class TaskGrain(
 
     private TaskState State => store.State ?? Nothing;
 
+    /// <summary>True if there may be no such row, or no longer: only the store knows.</summary>
+    private bool IsUncertain => State.Status is GpuTaskStatus.None
+        || (State is { EndedAt: { } endedAt, WakeAt: null } && endedAt + retention.Value.KeptFor(State.Submission!.Recorded) - ClockDifference <= clock.GetUtcNow());
+
     /// <inheritdoc />
     public async Task<SubmitOutcome> Submit(TaskSubmission submission, CancellationToken cancellationToken = default)
     {
         if (State.Status is not GpuTaskStatus.None)
         {
-            return SubmitOutcome.AlreadyExists;
+            await LoadAsync();
+            if (State.Status is not GpuTaskStatus.None)
+            {
+                return SubmitOutcome.AlreadyExists;
+            }
         }
 
         try
@@ -144,10 +157,13 @@ public sealed partial class TaskGrain(
         applying.Dispose();
     }
 
-    /// <summary>That there is no row is never remembered: a batch writes new rows beside the activations of their ids.</summary>
+    /// <summary>
+    /// That there is no row is never remembered: a batch writes new rows beside the activations of their ids. Nor is an ended
+    /// task believed to be there once its time is over: it may have been purged.
+    /// </summary>
     private async Task LoadAsync()
     {
-        if (State.Status is not GpuTaskStatus.None)
+        if (!IsUncertain)
         {
             return;
         }
@@ -155,7 +171,7 @@ public sealed partial class TaskGrain(
         await applying.WaitAsync(CancellationToken.None);
         try
         {
-            if (State.Status is GpuTaskStatus.None)
+            if (IsUncertain)
             {
                 await store.ReadStateAsync();
             }

@@ -24,7 +24,7 @@ public sealed class TaskLifeTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         var configuration = new ConfigurationBuilder()
-            .AddInMemoryCollection(new Dictionary<string, string?> { ["GpuTasks:Dispatch:IdleTimeoutSeconds"] = "2" })
+            .AddInMemoryCollection(new Dictionary<string, string?> { ["GpuTasks:Dispatch:IdleTimeoutSeconds"] = "2", ["GpuTasks:Retention:UnrecordedHours"] = "0.0003", ["GpuTasks:Retention:PeriodSeconds"] = "1" })
             .Build();
         var builder = new InProcessTestClusterBuilder(1);
         builder.ConfigureSilo((_, silo) =>
@@ -53,6 +53,25 @@ public sealed class TaskLifeTests : IAsyncLifetime
         Assert.Equal(GpuTaskStatus.Succeeded, end.Status);
         Assert.Equal("answer of " + TaskViews.RunId(end.Key.TaskId, 1), Encoding.UTF8.GetString(end.Result!));
         Assert.Equal([GpuTaskStatus.Enqueued, GpuTaskStatus.Running, GpuTaskStatus.Succeeded], end.Events.Select(e => e.Status));
+    }
+
+    [Fact]
+    public async Task A_purged_task_is_gone_also_from_memory_and_its_id_is_free()
+    {
+        var task = Task(await FunctionAsync(), "gone");
+        Assert.Equal(SubmitOutcome.Accepted, await task.Submit(Submission("ok") with { Recorded = false }));
+        await UntilFinalAsync(task);
+        var limit = DateTime.UtcNow + Deadline;
+        while (await task.Get(includeData: false) is not null)
+        {
+            Assert.True(DateTime.UtcNow < limit, "It is still there.");
+            await System.Threading.Tasks.Task.Delay(50);
+        }
+
+        Assert.Equal(StopOutcome.NotFound, await task.Stop("late"));
+        Assert.Equal(SubmitOutcome.Accepted, await task.Submit(Submission("hold")));
+        Assert.Equal(SubmitOutcome.AlreadyExists, await task.Submit(Submission("hold")));
+        await UntilAsync(() => Node.Running.Contains("gone.1"));
     }
 
     [Fact]
