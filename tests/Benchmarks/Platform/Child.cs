@@ -58,7 +58,7 @@ internal static partial class Wrk
     /// <returns>Answers of status 2xx in a second.</returns>
     public static async Task<double> PostAsync(Uri url, string script, int connections, int seconds)
     {
-        var output = await Child.OutputAsync("wrk", "-t1", $"-c{connections}", $"-d{seconds}s", "-s", script, url.ToString());
+        var output = await Child.OutputAsync("wrk", "-t1", "--timeout", "30s", $"-c{connections}", $"-d{seconds}s", "-s", script, url.ToString());
         if (Bad().IsMatch(output))
         {
             throw new InvalidOperationException($"Requests failed: {output}");
