@@ -51,6 +51,7 @@ internal static class Modes
     private static Task IgnoreTermAsync(HttpContext http, Ask ask, Action ignoreTerm)
     {
         ignoreTerm();
+        Console.WriteLine("SIGTERM will be ignored");
         return SleepAsync(http, ask);
     }
 

@@ -160,7 +160,7 @@ public sealed class KillTests
 
         var task = await platform.Client.UntilAsync("down", "t1");
         Assert.Equal("Succeeded", task.Status);
-        Assert.InRange(task.Ran.TotalSeconds, 1.9, 3.5);
+        Assert.InRange(task.Ran.TotalSeconds, 1.9, 3.9); // Not the time that the platform was away.
         Assert.Equal(["t1 1"], Counted(platform));
         await LeavesNothingAsync(platform, "down");
     }

@@ -278,6 +278,10 @@ internal sealed class AgentHarness : IAsyncDisposable
         return Assert.Single(Platform.Runs, report => report.RunId == order.RunId);
     }
 
+    public Task UntilLoggedAsync(RunOrder order, string text) => UntilAsync(
+        () => Agent.ReadLogAsync(order.Task!.Value, 1, 0, 1 << 16, Token).Result is { } chunk && TextOf(chunk.Data).Contains(text, StringComparison.Ordinal),
+        $"run {order.RunId} writes '{text}'");
+
     public async Task UntilGoneAsync(string instanceId, double seconds = 60)
     {
         await UntilAsync(() => Platform.Released.Contains(instanceId) && !Agent.InstanceIds.Contains(instanceId), $"instance {instanceId} is released", seconds);

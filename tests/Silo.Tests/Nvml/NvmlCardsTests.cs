@@ -188,7 +188,7 @@ public sealed class NvmlCardsTests
     {
         using var driver = new StubDriver();
         driver.Set(StubDriver.Card(0), StubDriver.Card(1));
-        using var cards = driver.Open();
+        using var cards = driver.Open(settings => settings with { HangAfter = TimeSpan.FromMilliseconds(1_500) });
         driver.Set("sleep nvmlDeviceGetPowerUsage 0 60000");
         var hung = await StubDriver.UntilAsync(cards, First, card => card.State == CardState.Suspect, "the card is suspect");
         Assert.Contains("nvmlDeviceGetPowerUsage", hung.Detail, StringComparison.Ordinal);
@@ -209,7 +209,7 @@ public sealed class NvmlCardsTests
     {
         using var driver = new StubDriver();
         driver.Set(StubDriver.Card(0), StubDriver.Card(1));
-        using var cards = driver.Open();
+        using var cards = driver.Open(settings => settings with { HangAfter = TimeSpan.FromMilliseconds(1_500) });
         driver.Set("sleep nvmlDeviceGetCount_v2 * 60000");
         await AgentHarness.UntilAsync(() => cards.Cards.All(card => card is { State: CardState.Suspect, Stale: true }), "all are suspect", 20);
         Assert.Contains(cards.Facts, fact => fact.Contains("nvmlDeviceGetCount_v2", StringComparison.Ordinal));

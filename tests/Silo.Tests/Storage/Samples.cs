@@ -65,6 +65,7 @@ internal static class Samples
         Retries = 2,
         Slot = new SlotAssignment { SlotId = "s-9", Node = "gpu-1", InstanceId = "i-4", RunLimit = TimeSpan.FromHours(24), Revision = 5 },
         Overdue = true,
+        OrderChecked = true,
         RunStartedAt = Noon.AddMinutes(1),
         EndedAt = Noon.AddMinutes(2),
         Duration = TimeSpan.FromMilliseconds(59_999.5),
