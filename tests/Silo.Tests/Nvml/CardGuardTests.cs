@@ -49,7 +49,7 @@ public sealed class CardGuardTests : IDisposable
         await AgentHarness.UntilAsync(() => State == CardState.Dirty, "the card is dirty", 20);
         Assert.False(proved.IsCompleted);
         driver.Replace($"card {Card}", StubDriver.Card(0, usedMiB: 3));
-        await proved.WaitAsync(TimeSpan.FromSeconds(20), AgentHarness.Token);
+        await proved.WaitAsync(TimeSpan.FromSeconds(60), AgentHarness.Token);
         Assert.Equal(CardState.Ready, State);
     }
 
@@ -62,7 +62,7 @@ public sealed class CardGuardTests : IDisposable
         await AgentHarness.UntilAsync(() => State == CardState.Dirty, "the card is dirty", 20);
         Assert.Contains("101", cards.Cards[0].Detail, StringComparison.Ordinal);
         driver.Replace("proc");
-        await proved.WaitAsync(TimeSpan.FromSeconds(20), AgentHarness.Token);
+        await proved.WaitAsync(TimeSpan.FromSeconds(60), AgentHarness.Token);
         Assert.Equal(CardState.Ready, State);
     }
 
@@ -71,7 +71,7 @@ public sealed class CardGuardTests : IDisposable
     {
         Run(102, "");
         driver.Set(StubDriver.Process(Card, 102, 900));
-        await guard.ProveCleanAsync(Lease("i-1", 16_384), ContainerOf("i-1"), AgentHarness.Token).WaitAsync(TimeSpan.FromSeconds(20), AgentHarness.Token);
+        await guard.ProveCleanAsync(Lease("i-1", 16_384), ContainerOf("i-1"), AgentHarness.Token).WaitAsync(TimeSpan.FromSeconds(60), AgentHarness.Token);
         Assert.Equal(CardState.Foreign, State);
         Assert.Contains("102", cards.Cards[0].Detail, StringComparison.Ordinal);
         driver.Replace("proc");
@@ -98,7 +98,7 @@ public sealed class CardGuardTests : IDisposable
         await AgentHarness.UntilAsync(() => State == CardState.Suspect, "the card is suspect", 20);
         Assert.False(proved.IsCompleted);
         driver.Replace("sleep");
-        await proved.WaitAsync(TimeSpan.FromSeconds(20), AgentHarness.Token);
+        await proved.WaitAsync(TimeSpan.FromSeconds(60), AgentHarness.Token);
         await StubDriver.UntilAsync(cards, Card, card => card.State == CardState.Ready, "the card is well");
     }
 
@@ -107,7 +107,7 @@ public sealed class CardGuardTests : IDisposable
     {
         driver.Set("fail * 0 15");
         await StubDriver.UntilAsync(cards, Card, card => card.State == CardState.Failed, "the card is lost");
-        await guard.ProveCleanAsync(Lease("i-1", 16_384), ContainerOf("i-1"), AgentHarness.Token).WaitAsync(TimeSpan.FromSeconds(20), AgentHarness.Token);
+        await guard.ProveCleanAsync(Lease("i-1", 16_384), ContainerOf("i-1"), AgentHarness.Token).WaitAsync(TimeSpan.FromSeconds(60), AgentHarness.Token);
         Assert.Equal(CardState.Failed, State);
     }
 
@@ -117,7 +117,7 @@ public sealed class CardGuardTests : IDisposable
         await LiveAsync("i-2", 4_096);
         Run(104, ContainerOf("i-2"));
         driver.Replace($"card {Card}", StubDriver.Card(0, usedMiB: 4_000), StubDriver.Process(Card, 104, 4_000));
-        await guard.ProveCleanAsync(Lease("i-1", 4_096), ContainerOf("i-1"), AgentHarness.Token).WaitAsync(TimeSpan.FromSeconds(20), AgentHarness.Token);
+        await guard.ProveCleanAsync(Lease("i-1", 4_096), ContainerOf("i-1"), AgentHarness.Token).WaitAsync(TimeSpan.FromSeconds(60), AgentHarness.Token);
         Assert.Equal(CardState.Ready, State);
     }
 
@@ -183,7 +183,7 @@ public sealed class CardGuardTests : IDisposable
             var heard = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             cards.Faulted += (_, _) => heard.TrySetResult();
             driver.Set("event 0 8 31");
-            await heard.Task.WaitAsync(TimeSpan.FromSeconds(20), AgentHarness.Token);
+            await heard.Task.WaitAsync(TimeSpan.FromSeconds(60), AgentHarness.Token);
         }
 
         await AgentHarness.UntilAsync(() => State == CardState.Draining, "the card drains", 20);

@@ -52,7 +52,7 @@ internal sealed class StubDriver : IDisposable
         {
             LibraryPath = Library,
             SamplePeriod = TimeSpan.FromMilliseconds(50),
-            HangAfter = TimeSpan.FromMinutes(1), // A busy machine is no hanging driver.
+            HangAfter = TimeSpan.FromSeconds(6), // Longer than a busy machine holds up a driver that does not hang.
             RetryPeriod = TimeSpan.FromMilliseconds(100),
         };
         var cards = new NvmlCards(change?.Invoke(settings) ?? settings, TimeProvider.System, NullLogger<NvmlCards>.Instance);
