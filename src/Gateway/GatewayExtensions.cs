@@ -26,6 +26,10 @@ public static class GatewayExtensions
         services.TryAddSingleton(TimeProvider.System);
         services.AddSingleton<KeyStore>();
         services.AddHostedService<KeyReloader>();
+        services.AddSingleton<AccountCache>();
+        services.AddHostedService(provider => provider.GetRequiredService<AccountCache>());
+        services.AddSingleton<RateLimits>();
+        services.AddSingleton<AuditTrail>();
         services.AddSingleton<Authenticator>();
         services.AddSingleton<BodyBudget>();
         services.AddSingleton<HealthEndpoints>();
@@ -61,6 +65,8 @@ public static class GatewayExtensions
         var v1 = routes.MapGroup("/v1");
         V1Endpoints.Map(v1);
         TaskBatchEndpoint.Map(v1);
+        AccountEndpoints.Map(v1);
+        AuditEndpoints.Map(v1);
         routes.ServiceProvider.GetRequiredService<HealthEndpoints>().Map(routes);
         routes.Map("/{**path}", http => throw ApiErrors.PathNotSupported(http.Request.Method, http.Request.Path))
             .Add(endpoint => ((RouteEndpointBuilder)endpoint).Order = int.MaxValue);
@@ -87,6 +93,14 @@ public static class GatewayExtensions
             await next(http);
         });
     }
+
+    /// <summary>Answers nothing under a path, whoever asks. Call it before what it hides.</summary>
+    /// <param name="app">Pipeline.</param>
+    /// <param name="path">Path.</param>
+    public static IApplicationBuilder UseHidden(this IApplicationBuilder app, PathString path) => app.Use((http, next) =>
+        http.Request.Path.StartsWithSegments(path, StringComparison.OrdinalIgnoreCase)
+            ? throw ApiErrors.PathNotSupported(http.Request.Method, http.Request.Path)
+            : next(http));
 
     /// <summary>Puts the shell around the whole pipeline, so that nothing of the process answers past it.</summary>
     private sealed class ShellFilter : IStartupFilter

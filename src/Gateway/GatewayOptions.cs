@@ -33,6 +33,21 @@ public sealed class GatewayOptions
     /// <summary>Nonces remembered for each access key: 1,000 to 5,000,000, default 200,000 (about 8 MB). A busier key sees its skew shrink instead.</summary>
     public int NonceWindow { get; set; } = 200_000;
 
+    /// <summary>
+    /// Whether a nonce used at one gateway is refused at the others too, for calls that change something: one more call inside the
+    /// cluster for each. Default true; false suits a single gateway.
+    /// </summary>
+    public bool SharedNonces { get; set; } = true;
+
+    /// <summary>Whether the older signature (HMAC-SHA1, which does not cover the body) is taken; default true.</summary>
+    public bool AllowOlderSignature { get; set; } = true;
+
+    /// <summary>Requests that this gateway takes of one account in a second, on average: 1 to 1,000,000, or 0 for no limit, the default. An account's own limit comes first.</summary>
+    public int RequestsPerSecond { get; set; }
+
+    /// <summary>Address at which callers reach HTTP triggers, such as <c>https://gpu.example.org</c>; default: the one that the trigger was asked for at.</summary>
+    public string PublicUrl { get; set; } = "";
+
     /// <summary>How long a synchronous call may wait for a slot beyond its function's timeout: 0 to 3,600 s, default 60.</summary>
     public int SyncQueueSeconds { get; set; } = 60;
 }

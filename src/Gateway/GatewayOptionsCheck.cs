@@ -21,6 +21,12 @@ internal sealed class GatewayOptionsCheck : IValidateOptions<GatewayOptions>
         Range(nameof(options.MaxBufferedBytes), options.MaxBufferedBytes, 33_554_432, 17_179_869_184);
         Range(nameof(options.SignatureSkewMinutes), options.SignatureSkewMinutes, 1, 60);
         Range(nameof(options.NonceWindow), options.NonceWindow, 1_000, 5_000_000);
+        Range(nameof(options.RequestsPerSecond), options.RequestsPerSecond, 0, 1_000_000);
+        if (options.PublicUrl.Length > 0 && !(Uri.TryCreate(options.PublicUrl, UriKind.Absolute, out var url) && (url.Scheme is "http" or "https")))
+        {
+            faults.Add($"{GatewayOptions.Section}:PublicUrl must be an http or https address, was '{options.PublicUrl}'.");
+        }
+
         Range(nameof(options.SyncQueueSeconds), options.SyncQueueSeconds, 0, 3_600);
 
         if (string.IsNullOrWhiteSpace(options.KeysFile))

@@ -5,6 +5,7 @@ using GpuTasks.Dispatch;
 using GpuTasks.Gateway;
 using GpuTasks.Hosting;
 using GpuTasks.Nodes;
+using GpuTasks.Secrets;
 using GpuTasks.Storage;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
@@ -31,7 +32,7 @@ if (builder.Configuration["GpuTasks:Store:Path"] is null)
 builder.UseOrleans(silo =>
 {
     silo.UseGpuTasksCluster(host, store);
-    silo.AddGpuTasksStore(store);
+    silo.AddGpuTasksStore(store, builder.Configuration.GetSection(SecretOptions.Section).Get<SecretOptions>());
     silo.AddGpuTasksGrains(builder.Configuration);
     silo.AddDashboard();
 });
@@ -60,6 +61,9 @@ var app = builder.Build();
 if (isGateway)
 {
     app.UseOperatorKey("/dashboard");
+
+    // It shows grains' states as they are in memory, where secrets are in the clear.
+    app.UseHidden("/dashboard/GrainState");
     app.MapOrleansDashboard("/dashboard");
     app.MapGpuTasksGateway();
 }

@@ -4,6 +4,7 @@ using GpuTasks.Dispatch;
 using GpuTasks.Functions;
 using GpuTasks.Nodes;
 using GpuTasks.Quota;
+using GpuTasks.Security;
 using GpuTasks.Tasks;
 
 namespace GpuTasks.Gateway.Tests;
@@ -61,6 +62,12 @@ internal sealed class FakePlatform
 
     /// <summary>Runs before every change of a function, to bring one in between.</summary>
     public Action? BeforeChange { get; set; }
+
+    public AccountsState Accounts { get; set; } = new();
+
+    public ConcurrentDictionary<string, NonceWindow> Nonces { get; } = new();
+
+    public ConcurrentQueue<AuditEntry> Audit { get; } = new();
 
     public void Called(string what)
     {
@@ -123,6 +130,9 @@ internal sealed class FakeGrainFactory(FakePlatform platform) : IGrainFactory
             : type == typeof(ITaskQueryGrain) ? new FakeTaskQuery(platform, key)
             : type == typeof(IDispatcherGrain) ? new FakeDispatcher(platform)
             : type == typeof(INodeGrain) ? new FakeNode(platform, key)
+            : type == typeof(IAccountsGrain) ? new FakeAccounts(platform)
+            : type == typeof(INonceGrain) ? new FakeNonces(platform, key)
+            : type == typeof(IAuditGrain) ? new FakeAudit(platform)
             : type == typeof(IRegionQuotaGrain) ? new FakeRegion(platform)
             : throw new NotSupportedException(type.Name);
     }
@@ -455,5 +465,59 @@ internal sealed class FakeRegion(FakePlatform platform) : IRegionQuotaGrain
     {
         platform.Called("nodes");
         return Task.FromResult<IReadOnlyList<NodeStatus>>(platform.Nodes);
+    }
+}
+
+internal sealed class FakeAccounts(FakePlatform platform) : IAccountsGrain
+{
+    public Task<AccountDirectory?> ReadSince(long version, CancellationToken cancellationToken = default) => Task.FromResult(
+        platform.Accounts.Version == version ? null : new AccountDirectory { Version = platform.Accounts.Version, Accounts = platform.Accounts.Accounts });
+
+    public Task<AccountChange> Create(string account, AccountSettings settings, CancellationToken cancellationToken = default) =>
+        Apply(now => AccountTable.Create(now, account, settings, DateTimeOffset.UtcNow));
+
+    public Task<AccountChange> Set(string account, AccountSettings settings, CancellationToken cancellationToken = default) =>
+        Apply(now => AccountTable.Set(now, account, settings, DateTimeOffset.UtcNow));
+
+    public Task<AccountChange> AddKey(string account, AccountKey key, string? replaced, DateTimeOffset replacedUntil, CancellationToken cancellationToken = default) =>
+        Apply(now => AccountTable.AddKey(now, account, key, replaced, replacedUntil, DateTimeOffset.UtcNow));
+
+    public Task<AccountChange> DisableKey(string account, string key, bool disabled, CancellationToken cancellationToken = default) =>
+        Apply(now => AccountTable.DisableKey(now, account, key, disabled, DateTimeOffset.UtcNow));
+
+    public Task<AccountChange> RemoveKey(string account, string key, CancellationToken cancellationToken = default) =>
+        Apply(now => AccountTable.RemoveKey(now, account, key, DateTimeOffset.UtcNow));
+
+    private Task<AccountChange> Apply(Func<AccountsState, (AccountsState Next, AccountChange Answer)> change)
+    {
+        lock (platform)
+        {
+            (platform.Accounts, var answer) = change(platform.Accounts);
+            return Task.FromResult(answer);
+        }
+    }
+}
+
+internal sealed class FakeNonces(FakePlatform platform, string key) : INonceGrain
+{
+    public Task<NonceVerdict> Use(string nonce, DateTimeOffset date, TimeSpan skew, CancellationToken cancellationToken = default) =>
+        Task.FromResult(platform.Nonces.GetOrAdd(key, _ => new NonceWindow(1_000, skew)).Use(nonce, date, DateTimeOffset.UtcNow));
+}
+
+internal sealed class FakeAudit(FakePlatform platform) : IAuditGrain
+{
+    public Task Append(AuditEntry entry, CancellationToken cancellationToken = default)
+    {
+        platform.Audit.Enqueue(entry);
+        return Task.CompletedTask;
+    }
+
+    public Task<AuditPage> List(string? account, string? token, int limit, CancellationToken cancellationToken = default)
+    {
+        var offset = token is null ? 0 : int.Parse(token, CultureInfo.InvariantCulture);
+        var entries = platform.Audit.Reverse().Where(entry => account is null || entry.Account == account).ToList();
+        return Task.FromResult(new AuditPage(
+            [.. entries.Skip(offset).Take(limit)],
+            entries.Count > offset + limit ? (offset + limit).ToString(CultureInfo.InvariantCulture) : null));
     }
 }

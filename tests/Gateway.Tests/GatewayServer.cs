@@ -57,12 +57,14 @@ internal sealed class GatewayServer : IAsyncDisposable
 
     public IServiceProvider Services => app.Services;
 
-    public static async Task<GatewayServer> StartAsync(params (string Key, string Value)[] settings)
+    public static Task<GatewayServer> StartAsync(params (string Key, string Value)[] settings) => StartAsync(new FakePlatform(), settings);
+
+    /// <summary>A gateway before a platform that others may have too.</summary>
+    public static async Task<GatewayServer> StartAsync(FakePlatform platform, params (string Key, string Value)[] settings)
     {
         var folder = Directory.CreateTempSubdirectory("gateway-tests-").FullName;
         var keysFile = Path.Combine(folder, "keys.json");
         await File.WriteAllTextAsync(keysFile, Keys);
-        var platform = new FakePlatform();
         var clock = new ShiftedClock();
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();

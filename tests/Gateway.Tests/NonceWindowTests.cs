@@ -1,4 +1,4 @@
-using GpuTasks.Gateway.Signing;
+using GpuTasks.Security;
 
 namespace GpuTasks.Gateway.Tests;
 

@@ -50,7 +50,7 @@ internal static class FunctionJson
         json.WriteStartObject("environmentVariables");
         foreach (var (name, value) in spec.Environment)
         {
-            json.WriteString(name, value);
+            json.WriteString(name, FunctionInput.IsSecret(name) ? FunctionInput.Hidden : value);
         }
 
         json.WriteEndObject();

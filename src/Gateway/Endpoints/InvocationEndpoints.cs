@@ -12,7 +12,7 @@ internal static class InvocationEndpoints
     public const string TaskIdHeader = "x-fc-async-task-id";
     public const string LogTypeHeader = "x-fc-log-type";
 
-    public static void Map(IEndpointRouteBuilder api) => api.MapApi("POST", "/functions/{function}/invocations", InvokeAsync, limit: BodyLimit);
+    public static void Map(IEndpointRouteBuilder api) => api.MapApi("POST", "/functions/{function}/invocations", InvokeAsync, limit: BodyLimit, audited: false);
 
     private static int BodyLimit(HttpContext http, GatewayOptions options) =>
         IsAsync(http.Request) ? options.MaxAsyncPayloadBytes : options.MaxSyncPayloadBytes;

@@ -27,7 +27,7 @@ internal static class TaskBatchEndpoint
     private static readonly JsonWriterOptions Json = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
     public static void Map(IEndpointRouteBuilder v1) =>
-        v1.MapApi("POST", "/functions/{function}/tasks:batch", SubmitAsync, limit: (_, options) => options.MaxBatchBodyBytes);
+        v1.MapApi("POST", "/functions/{function}/tasks:batch", SubmitAsync, limit: (_, options) => options.MaxBatchBodyBytes, audited: false);
 
     private static async Task SubmitAsync(ApiCall call)
     {

@@ -37,6 +37,9 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
 
     public bool IsOperator => caller.IsOperator;
 
+    /// <summary>The key that calls, without its secret.</summary>
+    public string Actor => caller.Actor;
+
     public byte[] Body => body;
 
     public IGrainFactory Grains => grains;
@@ -83,8 +86,11 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
         return Task.CompletedTask;
     }
 
-    private string RouteText(string name) => http.Request.RouteValues[name] as string ?? "";
+    public string RouteText(string name) => http.Request.RouteValues[name] as string ?? "";
 }
+
+/// <summary>Marks an endpoint that <see cref="ApiRoutes.MapApi"/> made.</summary>
+internal sealed record ApiRoute(string Method, Access Access);
 
 /// <summary>How a path is hooked up: authenticate, read, check, call, translate.</summary>
 internal static class ApiRoutes
@@ -96,24 +102,34 @@ internal static class ApiRoutes
     /// <param name="handle">What it does.</param>
     /// <param name="access">Whose keys open it.</param>
     /// <param name="limit">Longest body; the management limit if left out.</param>
+    /// <param name="audited">Whether its success is a change that the audit log keeps; reading never is.</param>
     public static void MapApi(
         this IEndpointRouteBuilder routes, string method, string pattern, Func<ApiCall, Task> handle,
-        Access access = Access.Account, Func<HttpContext, GatewayOptions, int>? limit = null)
+        Access access = Access.Account, Func<HttpContext, GatewayOptions, int>? limit = null,
+        bool audited = true)
     {
         var services = routes.ServiceProvider;
         var authenticator = services.GetRequiredService<Authenticator>();
         var budget = services.GetRequiredService<BodyBudget>();
         var options = services.GetRequiredService<IOptions<GatewayOptions>>().Value;
         var grains = services.GetRequiredService<IGrainFactory>();
+        var rates = services.GetRequiredService<RateLimits>();
+        var audit = services.GetRequiredService<AuditTrail>();
         routes.MapMethods(pattern, [method], async http =>
         {
-            var caller = authenticator.Authenticate(http.Request);
+            var caller = await authenticator.AuthenticateAsync(http.Request);
             Permit(caller, access);
+            rates.Take(caller);
             HeaderLimits.Check(http.Request);
             using var share = budget.Open();
             var body = await RequestBody.ReadAsync(http, limit?.Invoke(http, options) ?? options.MaxManagementBodyBytes, caller.BodyHash, share);
+            if (audited && method != "GET")
+            {
+                audit.Watch(http, caller, ApiTable.OperationOf(http));
+            }
+
             await handle(new ApiCall(http, caller, body, grains, options));
-        });
+        }).WithMetadata(new ApiRoute(method, access));
     }
 
     private static void Permit(Caller caller, Access access)

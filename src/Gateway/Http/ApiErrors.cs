@@ -65,6 +65,21 @@ internal static class ApiErrors
 
     public static ApiException ResourceExhausted(string message) => new(429, "ResourceExhausted", message) { RetryAfterSeconds = 5 };
 
+    public static ApiException RateLimited(int seconds) =>
+        new(429, "ResourceThrottled", "The account asks for more than its limit of requests; repeat the call later.") { RetryAfterSeconds = seconds };
+
+    public static ApiException LimitExceeded(string message) => new(400, "LimitExceededError", message);
+
+    public static ApiException AccountNotFound(string account) => new(404, "AccountNotFound", $"Account '{account}' does not exist.");
+
+    public static ApiException AccountAlreadyExists(string account) => new(409, "AccountAlreadyExists", $"Account '{account}' exists already.");
+
+    public static ApiException KeyNotFound(string account, string key) => new(404, "KeyNotFound", $"Account '{account}' has no key '{key}'.");
+
+    public static ApiException TriggerNotFound(string trigger) => new(404, "TriggerNotFound", $"Trigger '{trigger}' does not exist.");
+
+    public static ApiException TriggerAlreadyExists(string trigger) => new(409, "TriggerAlreadyExists", $"Trigger '{trigger}' exists already.");
+
     /// <summary>The caller went away; nobody reads this answer, but logs count it.</summary>
     public static ApiException ClientClosedRequest() => new(499, "ClientClosedRequest", "The caller went away.");
 

@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Globalization;
 using GpuTasks.Nodes;
 using GpuTasks.Store;
 using Orleans.Serialization;
@@ -50,7 +51,8 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
         http.Response.Headers.WWWAuthenticate = challenge;
         if (error.RetryAfterSeconds is { } seconds)
         {
-            http.Response.Headers.RetryAfter = seconds.ToString();
+            http.Response.Headers.RetryAfter = seconds.ToString(CultureInfo.InvariantCulture);
+            http.Response.Headers["x-acs-retry-after"] = (seconds * 1000).ToString(CultureInfo.InvariantCulture);
         }
 
         await JsonAnswer.WriteAsync(http, error.Status, writer =>

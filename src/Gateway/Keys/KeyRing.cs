@@ -203,5 +203,6 @@ internal sealed class KeyRing
 
     private static bool IsHeaderText(string text) => text.All(c => c is > ' ' and <= '~');
 
-    private static string HashText(string key) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)));
+    /// <summary>Lower-case hex SHA-256, which stands for a key that is kept nowhere.</summary>
+    internal static string HashText(string key) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)));
 }

@@ -51,6 +51,12 @@ internal static class FunctionInput
     public const string StoredCertConfig = "customContainerConfig.registryConfig.certConfig";
     public const string StoredNetworkConfig = "customContainerConfig.registryConfig.networkConfig";
 
+    /// <summary>Stands in answers for the value of an environment variable that is secret.</summary>
+    public const string Hidden = "******";
+
+    /// <summary>Whether an environment variable is marked secret, by its name: no SDK could send another mark.</summary>
+    public static bool IsSecret(string variable) => variable.StartsWith("SECRET_", StringComparison.Ordinal);
+
     /// <summary>A new definition.</summary>
     public static FunctionSpec Create(JsonElement body)
     {
@@ -111,7 +117,7 @@ internal static class FunctionInput
             InstanceConcurrency = fields.Integer("instanceConcurrency", 1, 200) ?? now.InstanceConcurrency,
             IdleTimeoutSeconds = fields.Integer("idleTimeout", 1, 86_400) ?? now.IdleTimeoutSeconds,
             InternetAccess = fields.Flag("internetAccess") ?? now.InternetAccess,
-            Environment = Environment(fields) ?? now.Environment,
+            Environment = Environment(fields, now.Environment) ?? now.Environment,
             StoredFields = Stored(fields, now.StoredFields),
         };
         if (fields.Object("customContainerConfig") is { } container)
@@ -216,13 +222,18 @@ internal static class FunctionInput
         return null;
     }
 
-    private static IReadOnlyDictionary<string, string>? Environment(JsonFields fields)
+    private static IReadOnlyDictionary<string, string>? Environment(JsonFields fields, IReadOnlyDictionary<string, string> now)
     {
         if (fields.Map("environmentVariables") is not { } variables)
         {
             return null;
         }
 
+        // Whoever sends back what was read does not have the value, and means it to stay.
+        variables = variables.ToDictionary(
+            variable => variable.Key,
+            variable => IsSecret(variable.Key) && variable.Value == Hidden ? now.GetValueOrDefault(variable.Key, Hidden) : variable.Value,
+            StringComparer.Ordinal);
         foreach (var name in variables.Keys)
         {
             if (name.Length == 0 || !char.IsAsciiLetter(name[0]) || !name.All(c => char.IsAsciiLetterOrDigit(c) || c == '_'))

@@ -1,3 +1,5 @@
+using GpuTasks.Security;
+
 namespace GpuTasks.Functions;
 
 /// <summary>GPU that one instance gets (contract 6).</summary>
@@ -58,7 +60,10 @@ public sealed record ContainerSpec
     [Id(5)] public string? RegistryUser { get; init; }
 
     /// <summary>Password at the image's registry, or null.</summary>
-    [Id(6)] public string? RegistryPassword { get; init; }
+    [Id(6), Secret] public string? RegistryPassword { get; init; }
+
+    /// <summary>Without the password, since texts of records end up in logs.</summary>
+    public override string ToString() => Image;
 }
 
 /// <summary>What a function is: image, resources and rules. Checked by the gateway, kept by its grain.</summary>
@@ -96,7 +101,7 @@ public sealed record FunctionSpec
     [Id(9)] public int InstanceConcurrency { get; init; } = 1;
 
     /// <summary>The function's own environment variables, at most 4 KB in all.</summary>
-    [Id(10)] public IReadOnlyDictionary<string, string> Environment { get; init; } = new Dictionary<string, string>();
+    [Id(10), Secret] public IReadOnlyDictionary<string, string> Environment { get; init; } = new Dictionary<string, string>();
 
     /// <summary>The image and how to start it.</summary>
     [Id(11)] public required ContainerSpec Container { get; init; }

@@ -17,6 +17,12 @@ public static class StoreNames
 
     /// <summary>State name of the row of one node of a region: its leases.</summary>
     public const string RegionNode = "region-node";
+
+    /// <summary>State name of the row of all accounts and keys.</summary>
+    public const string Accounts = "accounts";
+
+    /// <summary>State name of the rows of a function's triggers.</summary>
+    public const string Triggers = "triggers";
 }
 
 /// <summary>

@@ -16,6 +16,10 @@ public sealed class RetentionOptions
     [Range(0d, 87_600d)]
     public double UnrecordedHours { get; set; } = 1;
 
+    /// <summary>Days that an entry of the audit log is kept: 1 to 3,650, default 90.</summary>
+    [Range(1, 3_650)]
+    public int AuditDays { get; set; } = 90;
+
     /// <summary>Most tasks deleted by one statement: 1 to 5,000, default 500.</summary>
     [Range(1, 5_000)]
     public int BatchRows { get; set; } = 500;

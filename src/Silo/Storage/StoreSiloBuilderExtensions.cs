@@ -1,3 +1,4 @@
+using GpuTasks.Secrets;
 using GpuTasks.Store;
 using Microsoft.Extensions.Options;
 using Npgsql;
@@ -15,8 +16,11 @@ public static class StoreSiloBuilderExtensions
     /// Registers grain storage <see cref="StoreNames.Provider"/>, reminders, the indexes and, if asked for, clustering on
     /// the one database. The schema is brought up to date before anything of the silo starts.
     /// </summary>
+    /// <param name="builder">Silo.</param>
+    /// <param name="options">The database.</param>
+    /// <param name="secrets">How stored secrets are encrypted; the defaults if left out.</param>
     /// <exception cref="OptionsValidationException">The options are wrong; the message names every fault.</exception>
-    public static ISiloBuilder AddGpuTasksStore(this ISiloBuilder builder, StoreOptions options)
+    public static ISiloBuilder AddGpuTasksStore(this ISiloBuilder builder, StoreOptions options, SecretOptions? secrets = null)
     {
         if (options.FindFaults() is { Count: > 0 } faults)
         {
@@ -24,7 +28,9 @@ public static class StoreSiloBuilderExtensions
         }
 
         builder.Services.AddSingleton(_ => new StoreDatabase(options));
-        builder.Services.AddSingleton<SystemTextJsonStorageSerializer>();
+        builder.Services.AddSingleton(services => new SecretProtector(secrets ?? new SecretOptions(), services.GetRequiredService<StoreDatabase>()));
+        builder.Services.AddSingleton(services => new SystemTextJsonStorageSerializer(services.GetRequiredService<SecretProtector>()));
+        builder.Services.AddSingleton<IAuditLog, AuditLog>();
         builder.Services.AddSingleton<ITaskIndex, TaskIndex>();
         builder.Services.AddSingleton<ITaskPurge, TaskPurge>();
         builder.Services.AddSingleton<IFunctionIndex, FunctionIndex>();

@@ -2,6 +2,8 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
+using GpuTasks.Secrets;
+using GpuTasks.Security;
 using GpuTasks.Store;
 using Orleans.Storage;
 
@@ -10,26 +12,29 @@ namespace GpuTasks.Storage;
 /// <summary>
 /// Stored states as JSON by property name: enums by name, bytes as base64, nulls left out, properties that the reader does
 /// not know skipped, so that two versions of the program can read each other's rows. A property that may be null must
-/// therefore be null by default.
+/// therefore be null by default. What is marked <see cref="SecretAttribute"/> is written encrypted; values in the clear, of
+/// rows that were written before, are read too.
 /// </summary>
 public sealed class SystemTextJsonStorageSerializer : IGrainStorageSerializer
 {
-    private static readonly JsonSerializerOptions Options = Create();
+    private readonly JsonSerializerOptions options;
+
+    internal SystemTextJsonStorageSerializer(SecretProtector? secrets = null) => options = Create(secrets);
 
     /// <inheritdoc />
-    public BinaryData Serialize<T>(T? input) => new(JsonSerializer.SerializeToUtf8Bytes(input, Options));
+    public BinaryData Serialize<T>(T? input) => new(JsonSerializer.SerializeToUtf8Bytes(input, options));
 
     /// <inheritdoc />
-    public T Deserialize<T>(BinaryData input) => JsonSerializer.Deserialize<T>(input.ToMemory().Span, Options)!;
+    public T Deserialize<T>(BinaryData input) => JsonSerializer.Deserialize<T>(input.ToMemory().Span, options)!;
 
-    private static JsonSerializerOptions Create()
+    private static JsonSerializerOptions Create(SecretProtector? secrets)
     {
         var options = new JsonSerializerOptions
         {
             DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
             // Rows are read by databases and programs, never put into a page.
             Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-            TypeInfoResolver = new DefaultJsonTypeInfoResolver { Modifiers = { LeaveOutDerived } },
+            TypeInfoResolver = new DefaultJsonTypeInfoResolver { Modifiers = { LeaveOutDerived, type => SecretJson.Encrypt(type, secrets) } },
             Converters = { new JsonStringEnumConverter() },
         };
         options.MakeReadOnly();

@@ -1,20 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 
-namespace GpuTasks.Gateway.Signing;
-
-/// <summary>What became of a nonce.</summary>
-internal enum NonceVerdict
-{
-    /// <summary>It was new and is remembered now.</summary>
-    Fresh = 0,
-
-    /// <summary>It was used before.</summary>
-    Used = 1,
-
-    /// <summary>Its date is older than what is still remembered, so that a repeat could not be told.</summary>
-    TooOld = 2,
-}
+namespace GpuTasks.Security;
 
 /// <summary>
 /// The nonces of one access key that could still be replayed. Its memory is bounded: when it is full, the oldest dates
@@ -22,7 +9,7 @@ internal enum NonceVerdict
 /// </summary>
 /// <param name="capacity">Most nonces to remember.</param>
 /// <param name="skew">How old a date may be.</param>
-internal sealed class NonceWindow(int capacity, TimeSpan skew)
+public sealed class NonceWindow(int capacity, TimeSpan skew)
 {
     private readonly Lock gate = new();
     private readonly SortedDictionary<long, HashSet<UInt128>> bySecond = [];

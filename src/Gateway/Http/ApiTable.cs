@@ -1,0 +1,83 @@
+namespace GpuTasks.Gateway.Http;
+
+/// <summary>One operation as callers see it.</summary>
+/// <param name="Name">Name by the contract, or ours.</param>
+/// <param name="Method">HTTP method.</param>
+/// <param name="Path">Path with its parameters in braces.</param>
+/// <param name="Summary">What it does.</param>
+internal sealed record ApiOperation(string Name, string Method, string Path, string Summary)
+{
+    /// <summary>Schema of the body; <c>bytes</c> for any; null for none.</summary>
+    public string? Body { get; init; }
+
+    /// <summary>Schema of the answer; <c>bytes</c> for any; null for none.</summary>
+    public string? Answer { get; init; }
+
+    /// <summary>Query parameters, separated by blanks; <c>:int</c>, <c>:bool</c> or <c>:json</c> after a name that is no text.</summary>
+    public string Query { get; init; } = "";
+
+    /// <summary>Request headers that it reads, separated by blanks.</summary>
+    public string Headers { get; init; } = "";
+
+    /// <summary>Statuses of success where it is not 200 for an answer and 204 for none.</summary>
+    public int? Status { get; init; }
+}
+
+/// <summary>All operations: the source of names in the audit log and of the OpenAPI document. A test holds it to what is mapped.</summary>
+internal static class ApiTable
+{
+    private const string Fc = "/2023-03-30";
+    private const string Page = "limit:int nextToken";
+
+    public static readonly IReadOnlyList<ApiOperation> Operations =
+    [
+        new("CreateFunction", "POST", Fc + "/functions", "Creates a function.") { Body = "CreateFunctionInput", Answer = "Function" },
+        new("ListFunctions", "GET", Fc + "/functions", "Lists functions by name.") { Answer = "ListFunctionsOutput", Query = $"prefix functionName description runtime gpuType tags:json fcVersion resourceGroupId {Page}" },
+        new("GetFunction", "GET", Fc + "/functions/{function}", "Gets a function.") { Answer = "Function", Query = "qualifier" },
+        new("UpdateFunction", "PUT", Fc + "/functions/{function}", "Changes the named fields of a function.") { Body = "UpdateFunctionInput", Answer = "Function" },
+        new("DeleteFunction", "DELETE", Fc + "/functions/{function}", "Deletes a function with its triggers; waiting tasks become Invalid, running ones are stopped."),
+        new("InvokeFunction", "POST", Fc + "/functions/{function}/invocations", "Calls a function and waits, or submits a task.") { Body = "bytes", Answer = "bytes", Query = "qualifier", Headers = "x-fc-invocation-type x-fc-async-task-id x-fc-log-type" },
+        new("PutAsyncInvokeConfig", "PUT", Fc + "/functions/{function}/async-invoke-config", "Sets rules for asynchronous calls.") { Body = "AsyncInvokeConfigInput", Answer = "AsyncConfig", Query = "qualifier" },
+        new("GetAsyncInvokeConfig", "GET", Fc + "/functions/{function}/async-invoke-config", "Gets them.") { Answer = "AsyncConfig", Query = "qualifier" },
+        new("DeleteAsyncInvokeConfig", "DELETE", Fc + "/functions/{function}/async-invoke-config", "Removes them.") { Query = "qualifier" },
+        new("ListAsyncInvokeConfigs", "GET", Fc + "/async-invoke-configs", "Lists them.") { Answer = "ListAsyncInvokeConfigOutput", Query = $"functionName {Page}" },
+        new("GetAsyncTask", "GET", Fc + "/functions/{function}/async-tasks/{taskId}", "Gets a task.") { Answer = "AsyncTask", Query = "qualifier" },
+        new("ListAsyncTasks", "GET", Fc + "/functions/{function}/async-tasks", "Lists tasks by time.") { Answer = "ListAsyncTaskOutput", Query = $"qualifier status prefix startedTimeBegin:int startedTimeEnd:int sortOrderByTime includePayload:bool {Page}" },
+        new("StopAsyncTask", "PUT", Fc + "/functions/{function}/async-tasks/{taskId}/stop", "Stops a task.") { Query = "qualifier" },
+        new("CreateTrigger", "POST", Fc + "/functions/{function}/triggers", "Creates a trigger of type timer or http.") { Body = "CreateTriggerInput", Answer = "Trigger" },
+        new("ListTriggers", "GET", Fc + "/functions/{function}/triggers", "Lists a function's triggers by name.") { Answer = "ListTriggersOutput", Query = $"prefix {Page}" },
+        new("GetTrigger", "GET", Fc + "/functions/{function}/triggers/{trigger}", "Gets a trigger.") { Answer = "Trigger" },
+        new("UpdateTrigger", "PUT", Fc + "/functions/{function}/triggers/{trigger}", "Changes the named fields of a trigger.") { Body = "UpdateTriggerInput", Answer = "Trigger" },
+        new("DeleteTrigger", "DELETE", Fc + "/functions/{function}/triggers/{trigger}", "Deletes a trigger."),
+
+        new("GetTaskRecord", "GET", "/v1/functions/{function}/tasks/{taskId}", "Gets all that is known of a task.") { Answer = "TaskRecord" },
+        new("GetTaskLog", "GET", "/v1/functions/{function}/tasks/{taskId}/logs", "Reads what an attempt printed, from a byte on; X-Next-Cursor says where to go on.") { Answer = "bytes", Query = "cursor:int limit:int attempt:int" },
+        new("SubmitTasks", "POST", "/v1/functions/{function}/tasks:batch", "Submits many tasks: a line of JSON for each in, a line for each out.") { Body = "bytes", Answer = "bytes", Query = "qualifier" },
+        new("GetTaskCounts", "GET", "/v1/functions/{function}/counts", "Counts tasks by status.") { Answer = "TaskCounts" },
+        new("GetFunctionStatus", "GET", "/v1/functions/{function}/status", "Shows queue and instances of a function.") { Answer = "FunctionStatus" },
+        new("GetTriggerStatus", "GET", "/v1/functions/{function}/triggers/{trigger}", "Shows when a timer fired last and fires next, and what it missed.") { Answer = "TriggerStatus" },
+        new("GetQuota", "GET", "/v1/quota", "Shows an account's quota of cards.") { Answer = "Quota", Query = "account" },
+        new("ListNodes", "GET", "/v1/nodes", "Lists nodes with cards and leases (operator).") { Answer = "NodeList" },
+        new("ListAuditEntries", "GET", "/v1/audit", "Lists changes, latest first: an account's own, for the operator all or one account's.") { Answer = "AuditPage", Query = $"account {Page}" },
+        new("ListAccounts", "GET", "/v1/accounts", "Lists accounts (operator).") { Answer = "AccountList" },
+        new("CreateAccount", "POST", "/v1/accounts", "Creates an account (operator).") { Body = "AccountInput", Answer = "Account" },
+        new("GetAccount", "GET", "/v1/accounts/{account}", "Gets an account (operator).") { Answer = "Account" },
+        new("UpdateAccount", "PUT", "/v1/accounts/{account}", "Changes, disables or limits an account (operator).") { Body = "AccountInput", Answer = "Account" },
+        new("CreateKey", "POST", "/v1/accounts/{account}/keys", "Makes a key; its secret is told this once (operator).") { Body = "KeyInput", Answer = "NewKey" },
+        new("UpdateKey", "PUT", "/v1/accounts/{account}/keys/{key}", "Disables or enables a key (operator).") { Body = "KeyChange", Answer = "Account" },
+        new("RotateKey", "POST", "/v1/accounts/{account}/keys/{key}/rotate", "Makes a key in place of another, which stays valid for a while (operator).") { Body = "KeyRotation", Answer = "NewKey" },
+        new("DeleteKey", "DELETE", "/v1/accounts/{account}/keys/{key}", "Deletes a key (operator)."),
+        new("GetHealth", "GET", "/healthz", "Says that the process lives.") { Answer = "Health" },
+        new("GetReadiness", "GET", "/readyz", "Says whether the gateway can serve.") { Answer = "Health" },
+    ];
+
+    private static readonly Dictionary<(string Method, string Path), ApiOperation> ByRoute =
+        Operations.ToDictionary(operation => (operation.Method, operation.Path));
+
+    /// <summary>Name of the operation that a request is.</summary>
+    public static string OperationOf(HttpContext http)
+    {
+        var path = (http.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "";
+        return ByRoute.TryGetValue((http.Request.Method, path), out var operation) ? operation.Name : $"{http.Request.Method} {path}";
+    }
+}
