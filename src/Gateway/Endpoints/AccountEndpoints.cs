@@ -82,6 +82,9 @@ internal static class AccountEndpoints
         var settings = Settings(fields, new AccountSettings());
         faults.Throw();
         CheckAccount("accountId", id);
+
+        // Where the log of changes looks for whom a change concerns.
+        call.Http.Request.RouteValues["account"] = id;
         var change = await call.InTimeAsync(Grain(call).Create(id, settings, CancellationToken.None));
         if (change == AccountChange.AlreadyExists)
         {
