@@ -60,8 +60,11 @@ async Task InvokeAsync(HttpContext http)
     var id = Calls.RequestId(http.Request);
     Console.WriteLine($"FC Invoke Start RequestId: {id}");
     // Printed before the answer leaves, so that the line still belongs to this run for whoever reads the log by runs.
+    using var trace = Calls.Follow(http.Request);
     http.Response.OnStarting(() =>
     {
+        // Before the answer leaves: who has it may start the next run at once.
+        trace?.Dispose();
         Console.WriteLine($"FC Invoke End RequestId: {id}");
         return Task.CompletedTask;
     });

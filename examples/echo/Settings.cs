@@ -27,6 +27,8 @@ internal static class Settings
 
     internal static string CountFile => Text("COUNT_FILE", "");
 
+    internal static string TraceFile => Text("TRACE_FILE", "");
+
     private static string Text(string name, string otherwise) =>
         Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? value : otherwise;
 

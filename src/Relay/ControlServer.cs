@@ -151,13 +151,14 @@ internal sealed class ControlServer(Box box, Instance instance) : IDisposable
         ("GET", ["status"]) => await StatusAsync(request),
         ("POST", ["retire"]) => Retire(),
         ("POST", ["stop"]) => Stop(request),
+        ("POST", ["contact"]) => Contact(request),
         (_, ["runs", var id, ..]) when !RunFiles.IsValidId(id) => Reply.Refuse(400, "bad-run-id", "A run id is 1 to 200 letters, digits, '_', '-' or '.', and does not start with '.'."),
         ("PUT", ["runs", var id]) => await PutAsync(request, id),
         ("GET", ["runs", var id]) => Run(200, id),
         ("DELETE", ["runs", var id]) => instance.Cancel(id) ? Run(202, id) : Unknown(id),
         ("POST", ["runs", var id, "ack"]) => instance.Acknowledge(id) ? Reply.Empty(204) : Running(id),
         ("GET", ["runs", var id, "response"]) => Response(id),
-        (_, ["status" or "retire" or "stop"] or ["runs", _] or ["runs", _, "ack" or "response"]) => Reply.Refuse(405, "method", $"{request.Method} does not apply to {request.Target}."),
+        (_, ["status" or "retire" or "stop" or "contact"] or ["runs", _] or ["runs", _, "ack" or "response"]) => Reply.Refuse(405, "method", $"{request.Method} does not apply to {request.Target}."),
         _ => Reply.Refuse(404, "not-found", $"There is no {request.Target}."),
     };
 
@@ -186,6 +187,17 @@ internal sealed class ControlServer(Box box, Instance instance) : IDisposable
 
         instance.Stop(graceMs < 0 ? null : (int)Math.Min(graceMs, int.MaxValue));
         return Reply.Empty(202);
+    }
+
+    private Reply Contact(ControlRequest request)
+    {
+        if (!request.TryNumber("ageMs", 0, out var ageMs))
+        {
+            return Reply.Refuse(400, "bad-request", "'ageMs' is a whole number.");
+        }
+
+        instance.Contact(ageMs);
+        return Reply.Empty(204);
     }
 
     private async Task<Reply> PutAsync(ControlRequest request, string id)

@@ -36,6 +36,10 @@ internal sealed class RelayConfig
     public long MaxResponseBytes { get; set; } = 32 * 1024 * 1024;
 
     public int Concurrency { get; set; } = 1;
+
+    public long NodeLostTimeoutMs { get; set; }
+
+    public long ContactAgeMs { get; set; }
 }
 
 internal sealed class HealthCheckConfig
@@ -182,6 +186,7 @@ internal static class Outcomes
     internal const string Crashed = "crashed";
     internal const string OutOfMemory = "out-of-memory";
     internal const string Disconnected = "disconnected";
+    internal const string ContactLost = "contact-lost";
 }
 
 /// <summary>Generated readers and writers: a static binary has no reflection to fall back on.</summary>

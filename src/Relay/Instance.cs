@@ -28,6 +28,9 @@ internal sealed class Instance : IDisposable
     /// <summary>A dead process's last words on its connections are read within this.</summary>
     private static readonly TimeSpan LastWords = TimeSpan.FromSeconds(1);
 
+    /// <summary>Longest grace of an end for want of contact: whoever waits for that end counts on it.</summary>
+    private const int LostGraceMs = 10_000;
+
     /// <summary>Longest wait, at the end, for what should end by itself once the function is gone.</summary>
     private static readonly TimeSpan Settling = TimeSpan.FromSeconds(5);
 
@@ -44,6 +47,7 @@ internal sealed class Instance : IDisposable
     private readonly CancellationTokenSource probing = new();
     private readonly TaskCompletionSource<int> stopped = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Timer killTimer;
+    private readonly Timer contactTimer;
     private TaskCompletionSource changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ChildProcess? child;
     private ChildDocument childDocument = new();
@@ -58,6 +62,8 @@ internal sealed class Instance : IDisposable
     private int stopGraceMs;
     private int exitCode = CommandNotFound;
     private long killAtMs = long.MaxValue;
+    private long contactAtMs;
+    private bool contactLost;
 
     internal Instance(Box box, RelayConfig config, MemoryCgroup memory)
     {
@@ -69,6 +75,8 @@ internal sealed class Instance : IDisposable
         function = new FunctionClient(config.Port, config.Headers);
         probe = new Probe(config, function);
         killTimer = new Timer(_ => child?.KillEverything());
+        contactAtMs = Environment.TickCount64 - Math.Max(0, config.ContactAgeMs);
+        contactTimer = new Timer(_ => CheckContact());
         epoch = Math.Max(config.Epoch, EarlierEpoch());
         foreach (var (order, document) in files.Load())
         {
@@ -85,6 +93,7 @@ internal sealed class Instance : IDisposable
     /// <summary>Starts the function and what watches it.</summary>
     internal void Start(IReadOnlyList<string> command)
     {
+        CheckContact();
         (child, var error) = ChildProcess.Start(command);
         if (child is null)
         {
@@ -288,8 +297,19 @@ internal sealed class Instance : IDisposable
         }
     }
 
+    /// <summary>The platform was heard of <paramref name="ageMs"/> ago.</summary>
+    internal void Contact(long ageMs)
+    {
+        lock (gate)
+        {
+            contactAtMs = Math.Max(contactAtMs, Environment.TickCount64 - ageMs);
+        }
+    }
+
     /// <summary>Ends the function and then this process: at the latest <paramref name="graceMs"/> after the pre-stop hook.</summary>
-    internal void Stop(int? graceMs = null)
+    internal void Stop(int? graceMs = null) => Stop(graceMs, Outcomes.Cancelled, "The instance was stopped while the run was under way.");
+
+    private void Stop(int? graceMs, string outcome, string reason)
     {
         var grace = Math.Max(0, graceMs ?? config.GraceMs);
         bool first;
@@ -307,8 +327,8 @@ internal sealed class Instance : IDisposable
             stopping = true;
             foreach (var run in runs.Values.Where(run => run.IsOpen && run.EndAsked is null && childDocument.Running))
             {
-                run.EndAsked = Outcomes.Cancelled;
-                run.EndReason = "The instance was stopped while the run was under way.";
+                run.EndAsked = outcome;
+                run.EndReason = reason;
             }
 
             Change();
@@ -355,7 +375,38 @@ internal sealed class Instance : IDisposable
     public void Dispose()
     {
         killTimer.Dispose();
+        contactTimer.Dispose();
         probing.Dispose();
+    }
+
+    /// <summary>
+    /// Ends everything once the platform was not heard of for too long: by then it takes the machine for lost and runs the
+    /// work elsewhere. The clock is the monotonic one, which nobody can set.
+    /// </summary>
+    private void CheckContact()
+    {
+        if (config.NodeLostTimeoutMs <= 0)
+        {
+            return;
+        }
+
+        long left;
+        lock (gate)
+        {
+            left = contactAtMs + config.NodeLostTimeoutMs - Environment.TickCount64;
+            contactLost = left <= 0;
+        }
+
+        if (left > 0)
+        {
+            contactTimer.Change(Math.Min(left, int.MaxValue), Timeout.Infinite);
+            return;
+        }
+
+        Stop(
+            Math.Min(config.GraceMs, LostGraceMs),
+            Outcomes.ContactLost,
+            string.Create(CultureInfo.InvariantCulture, $"The node had no contact with the platform for {config.NodeLostTimeoutMs / 1000.0:0.###} s, so the run was ended."));
     }
 
     private static bool IsAdmitted(Run run) => run.Admitted is { IsCompletedSuccessfully: true, Result: true };
@@ -471,7 +522,7 @@ internal sealed class Instance : IDisposable
         bool ask;
         lock (gate)
         {
-            ask = ready && childDocument.Running && !termSent;
+            ask = ready && childDocument.Running && !termSent && !contactLost;
         }
 
         if (ask && config.PreStop is { } hook)

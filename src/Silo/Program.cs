@@ -12,7 +12,8 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Orleans.Dashboard;
 using HostOptions = GpuTasks.Hosting.HostOptions;
 
-var builder = WebApplication.CreateSlimBuilder(args);
+// The settings beside the program, from wherever it is started.
+var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
 var host = builder.Configuration.GetSection(HostOptions.Section).Get<HostOptions>() ?? new HostOptions();
 var faults = new List<ValidationResult>();
 if (!Validator.TryValidateObject(host, new ValidationContext(host), faults, validateAllProperties: true))
@@ -29,13 +30,25 @@ if (builder.Configuration["GpuTasks:Store:Path"] is null)
     store.Path = Path.Combine(host.DataDirectory, "gputasks.db");
 }
 
-builder.UseOrleans(silo =>
+if (host.IsSilo)
 {
-    silo.UseGpuTasksCluster(host, store);
-    silo.AddGpuTasksStore(store, builder.Configuration.GetSection(SecretOptions.Section).Get<SecretOptions>());
-    silo.AddGpuTasksGrains(builder.Configuration);
-    silo.AddDashboard();
-});
+    builder.UseOrleans(silo =>
+    {
+        silo.UseGpuTasksCluster(host, store);
+        silo.AddGpuTasksStore(store, builder.Configuration.GetSection(SecretOptions.Section).Get<SecretOptions>());
+        silo.AddGpuTasksGrains(builder.Configuration, host);
+        silo.AddDashboard();
+    });
+}
+else
+{
+    builder.UseOrleansClient(client =>
+    {
+        client.UseGpuTasksCluster(host, store);
+        client.AddDashboard();
+    });
+}
+
 if (host.Has(HostOptions.NodeRole))
 {
     // After Orleans, so that the silo runs before the agent reports.

@@ -5,6 +5,7 @@ using GpuTasks.Nodes;
 using GpuTasks.Storage;
 using GpuTasks.Tasks;
 using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Options;
 using Orleans.Configuration;
 
 namespace GpuTasks.Hosting;
@@ -13,7 +14,10 @@ namespace GpuTasks.Hosting;
 public static class SiloComposition
 {
     /// <summary>The grains and what they need beyond a store: placement of nodes, dispatcher and retention options, the starter of sweeper and purger.</summary>
-    public static ISiloBuilder AddGpuTasksGrains(this ISiloBuilder builder, IConfiguration configuration)
+    /// <param name="builder">Silo.</param>
+    /// <param name="configuration">Configuration of the process.</param>
+    /// <param name="host">Roles of the process; all if left out.</param>
+    public static ISiloBuilder AddGpuTasksGrains(this ISiloBuilder builder, IConfiguration configuration, HostOptions? host = null)
     {
         builder.Services.AddPlacementDirector<PinnedToNode, PinnedToNodeDirector>();
         builder.Services.AddOptions<DispatcherOptions>()
@@ -25,7 +29,17 @@ public static class SiloComposition
             .Bind(configuration.GetSection(RetentionOptions.Section))
             .ValidateDataAnnotations()
             .ValidateOnStart();
-        builder.Services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, SweeperStarter>());
+        if (host is null || host.Has(HostOptions.ControlRole))
+        {
+            builder.Services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, SweeperStarter>());
+        }
+        else
+        {
+            // A node that freezes or is cut off must not take tasks, queues or the region with it.
+            builder.Services.PostConfigure<GrainTypeOptions>(types => types.Classes.RemoveWhere(
+                type => type.Assembly == typeof(NodeGrain).Assembly && type != typeof(NodeGrain)));
+        }
+
         return builder;
     }
 
@@ -36,7 +50,8 @@ public static class SiloComposition
         builder.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = (host.ClusterId, host.ClusterId));
         var address = IPAddress.Parse(host.SiloAddress);
         var siloPort = FreePort(host.SiloPort, address);
-        var clientPort = FreePort(host.ClientPort, address);
+        // Clients of a cluster go to control silos, which know every grain.
+        var clientPort = host.Has(HostOptions.ControlRole) ? FreePort(host.ClientPort, address) : 0;
         if (store.UseStoreClustering)
         {
             builder.ConfigureEndpoints(address, siloPort, clientPort, listenOnAnyHostAddress: false);
@@ -54,6 +69,41 @@ public static class SiloComposition
             builder.UseLocalhostClustering(siloPort, clientPort, serviceId: host.ClusterId, clusterId: host.ClusterId);
         }
 
+        return builder;
+    }
+
+    /// <summary>How a gateway that stands alone finds the cluster: its members are in the store.</summary>
+    /// <exception cref="OptionsValidationException">The store's options are wrong, or the members are not in the store.</exception>
+    public static IClientBuilder UseGpuTasksCluster(this IClientBuilder builder, HostOptions host, StoreOptions store)
+    {
+        var faults = store.FindFaults().ToList();
+        if (!store.UseStoreClustering)
+        {
+            faults.Add($"A gateway that stands alone finds the cluster in its store; set {nameof(StoreOptions.UseStoreClustering)} true, as in the silos.");
+        }
+
+        if (faults.Count > 0)
+        {
+            throw new OptionsValidationException(nameof(StoreOptions), typeof(StoreOptions), faults);
+        }
+
+        builder.Services.AddSingleton(_ => new StoreDatabase(store));
+        builder.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = (host.ClusterId, host.ClusterId));
+        builder.UseAdoNetClustering(o => o.Configure<StoreDatabase>((clustering, database) =>
+        {
+            clustering.Invariant = database.Invariant;
+            clustering.DataSource = database.DataSource;
+        }));
+
+        // A silo that joins takes its part of the callers within seconds; the default is a minute.
+        builder.Configure<Orleans.Configuration.GatewayOptions>(options => options.GatewayListRefreshPeriod = TimeSpan.FromSeconds(5));
+
+        // It may start before its cluster, and listens once it is connected.
+        builder.UseConnectionRetryFilter(async (_, cancellationToken) =>
+        {
+            await Task.Delay(TimeSpan.FromSeconds(1), cancellationToken);
+            return true;
+        });
         return builder;
     }
 

@@ -29,7 +29,7 @@ internal static class AsyncTaskEndpoints
     {
         var function = call.Function;
         var taskId = call.TaskId;
-        var task = await call.InTimeAsync(TaskGrain(call, function, taskId).Get(includeData, call.Aborted));
+        var task = await call.InTimeAsync(() => TaskGrain(call, function, taskId).Get(includeData, call.Aborted));
         if (task is { Recorded: true })
         {
             return task;
@@ -52,7 +52,7 @@ internal static class AsyncTaskEndpoints
         Names.CheckQualifier(call.Query.Text("qualifier"));
 
         // A task that has ended stays as it is, and the caller has what it wanted.
-        if (await call.InTimeAsync(TaskGrain(call, task.Key.Function, task.Key.TaskId).Stop("StopAsyncTask", CancellationToken.None)) == StopOutcome.NotFound)
+        if (await call.InTimeAsync(() => TaskGrain(call, task.Key.Function, task.Key.TaskId).Stop("StopAsyncTask", CancellationToken.None)) == StopOutcome.NotFound)
         {
             throw ApiErrors.AsyncTaskNotFound(task.Key.TaskId);
         }
@@ -92,7 +92,7 @@ internal static class AsyncTaskEndpoints
     {
         try
         {
-            return await call.InTimeAsync(call.Grains.GetGrain<ITaskQueryGrain>(call.Account).List(query, call.Aborted));
+            return await call.InTimeAsync(() => call.Grains.GetGrain<ITaskQueryGrain>(call.Account).List(query, call.Aborted));
         }
         catch (FormatException)
         {

@@ -52,7 +52,7 @@ internal static class InvocationEndpoints
 
         // Not given up when the caller goes away: whether it was accepted must not depend on that.
         var task = call.Grains.GetGrain<ITaskGrain>(new TaskKey(call.Account, name, taskId).ToString());
-        if (await call.InTimeAsync(task.Submit(submission, CancellationToken.None)) == SubmitOutcome.AlreadyExists)
+        if (await call.InTimeAsync(() => task.Submit(submission, CancellationToken.None)) == SubmitOutcome.AlreadyExists)
         {
             throw ApiErrors.TaskAlreadyExists(taskId);
         }

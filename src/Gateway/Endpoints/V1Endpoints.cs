@@ -96,7 +96,7 @@ internal static class V1Endpoints
     private static async Task GetCountsAsync(ApiCall call)
     {
         var name = call.Function;
-        var counts = (await call.InTimeAsync(call.Grains.GetGrain<ITaskQueryGrain>(call.Account).Count(name, call.Aborted))).ByStatus;
+        var counts = (await call.InTimeAsync(() => call.Grains.GetGrain<ITaskQueryGrain>(call.Account).Count(name, call.Aborted))).ByStatus;
         if (counts.Values.Sum() == 0)
         {
             await call.NeedFunctionAsync(name);

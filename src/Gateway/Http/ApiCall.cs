@@ -26,6 +26,9 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
     /// <summary>With what comes before and after, an answer stays below 5 s also while the store stands still.</summary>
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(4);
 
+    private static readonly TimeSpan FirstTry = TimeSpan.FromSeconds(1.5);
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
+
     private readonly long begun = Stopwatch.GetTimestamp();
 
     public HttpContext Http => http;
@@ -60,19 +63,48 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
 
     /// <summary>The function, which must exist in the caller's account.</summary>
     public async Task<FunctionSnapshot> NeedFunctionAsync(string function) =>
-        await InTimeAsync(FunctionGrain(function).Get(Aborted)) ?? throw ApiErrors.FunctionNotFound(function);
+        await InTimeAsync(() => FunctionGrain(function).Get(Aborted)) ?? throw ApiErrors.FunctionNotFound(function);
 
     /// <summary>
-    /// Waits for an answer that comes from the store, together with all such waits of this request for at most 4 s. What was
-    /// asked for may still happen afterwards.
+    /// Asks until there is an answer, together with all such waits of this request for at most 4 s. A silo that goes away
+    /// takes an answer with it, and the question has to be put again: it must be one that may be put twice. What was asked
+    /// for may still happen afterwards.
     /// </summary>
+    /// <exception cref="TimeoutException">It took too long.</exception>
+    public async Task<T> InTimeAsync<T>(Func<Task<T>> ask)
+    {
+        var patience = FirstTry;
+        while (true)
+        {
+            try
+            {
+                var answer = ask();
+
+                // Nobody else looks at how it ends after a timeout.
+                answer.Ignore();
+                var left = Left;
+                return await answer.WaitAsync(left < patience ? left : patience);
+            }
+            catch (Exception e) when (IsNoAnswer(e) && Left > Pause)
+            {
+                // A store that is slow is not made faster by more questions, so a second one is left all the time there is.
+                patience = e is TimeoutException ? Patience : patience;
+                await Task.Delay(Pause);
+            }
+        }
+    }
+
+    /// <summary>True if whoever was asked may have gone before it could answer.</summary>
+    private static bool IsNoAnswer(Exception e) => e is TimeoutException or OrleansException;
+
+    private TimeSpan Left => Patience - Stopwatch.GetElapsedTime(begun) is var left && left > TimeSpan.Zero ? left : TimeSpan.Zero;
+
+    /// <summary>The same for what must not be asked twice: waits for the one answer.</summary>
     /// <exception cref="TimeoutException">It took too long.</exception>
     public async Task<T> InTimeAsync<T>(Task<T> answer)
     {
-        // Nobody else looks at how it ends after a timeout.
         answer.Ignore();
-        var left = Patience - Stopwatch.GetElapsedTime(begun);
-        return await answer.WaitAsync(left > TimeSpan.Zero ? left : TimeSpan.Zero);
+        return await answer.WaitAsync(Left);
     }
 
     /// <summary>The body as one JSON object.</summary>

@@ -61,7 +61,7 @@ public sealed partial class TaskGrain(
             await LoadAsync();
             if (State.Status is not GpuTaskStatus.None)
             {
-                return SubmitOutcome.AlreadyExists;
+                return Known(submission);
             }
         }
 
@@ -80,9 +80,13 @@ public sealed partial class TaskGrain(
             }
 
             Act();
-            return State.Submission!.RequestId == submission.RequestId ? SubmitOutcome.Accepted : SubmitOutcome.AlreadyExists;
+            return Known(submission);
         }
     }
+
+    /// <summary>A repeat of the same request, whose answer was lost, hears what the request would have heard.</summary>
+    private SubmitOutcome Known(TaskSubmission submission) =>
+        State.Submission!.RequestId == submission.RequestId ? SubmitOutcome.Accepted : SubmitOutcome.AlreadyExists;
 
     /// <inheritdoc />
     public async Task<TaskSnapshot?> Get(bool includeData, CancellationToken cancellationToken = default)

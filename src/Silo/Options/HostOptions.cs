@@ -9,13 +9,13 @@ public sealed class HostOptions : IValidatableObject
     /// <summary>Configuration section.</summary>
     public const string Section = "GpuTasks";
 
-    /// <summary>Hosts grains. Every silo has it.</summary>
+    /// <summary>Hosts all grains: tasks, functions, queues, the region.</summary>
     public const string ControlRole = "control";
 
-    /// <summary>Adds the node agent: this machine's containers and cards.</summary>
+    /// <summary>Adds the node agent: this machine's containers and cards. Without <c>control</c> the silo hosts no other grain, so that its loss takes nothing else away.</summary>
     public const string NodeRole = "node";
 
-    /// <summary>Maps the HTTP endpoints in this process.</summary>
+    /// <summary>Maps the HTTP endpoints in this process. Alone, the process is no silo but a client of the cluster.</summary>
     public const string GatewayRole = "gateway";
 
     /// <summary>Roles, separated by commas: <c>control</c>, <c>node</c>, <c>gateway</c>. Default: all three in one process.</summary>
@@ -58,6 +58,9 @@ public sealed class HostOptions : IValidatableObject
     [Required]
     public string ClusterId { get; set; } = "gputasks";
 
+    /// <summary>True if this process is a member of the cluster; false for a gateway that stands alone.</summary>
+    public bool IsSilo => Has(ControlRole) || Has(NodeRole);
+
     /// <summary>True if this process has the role.</summary>
     public bool Has(string role) => Roles.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Contains(role);
 
@@ -70,6 +73,11 @@ public sealed class HostOptions : IValidatableObject
             {
                 yield return new ValidationResult($"Roles names '{role}'; known are {ControlRole}, {NodeRole}, {GatewayRole}.");
             }
+        }
+
+        if (!Has(ControlRole) && !Has(NodeRole) && !Has(GatewayRole))
+        {
+            yield return new ValidationResult($"Roles names nothing; known are {ControlRole}, {NodeRole}, {GatewayRole}.");
         }
 
         foreach (var (name, address) in new[] { (nameof(HttpAddress), HttpAddress), (nameof(SiloAddress), SiloAddress) })
