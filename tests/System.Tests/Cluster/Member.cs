@@ -9,7 +9,7 @@ namespace GpuTasks.SystemTests;
 internal sealed class Member(string name, string log, string[] command) : IAsyncDisposable
 {
     private readonly Lock gate = new();
-    private Process? process;
+    private int id;
     private bool wanted;
     private Task keeping = Task.CompletedTask;
 
@@ -29,7 +29,7 @@ internal sealed class Member(string name, string log, string[] command) : IAsync
         {
             lock (gate)
             {
-                return process?.Id ?? 0;
+                return id;
             }
         }
     }
@@ -50,9 +50,9 @@ internal sealed class Member(string name, string log, string[] command) : IAsync
     /// <summary>A signal to the process as it is now.</summary>
     public void Signal(int signal)
     {
-        if (Id is > 0 and var id)
+        if (Id is > 0 and var current)
         {
-            Signals.Send(id, signal);
+            Signals.Send(current, signal);
         }
     }
 
@@ -91,13 +91,14 @@ internal sealed class Member(string name, string log, string[] command) : IAsync
                 var start = new ProcessStartInfo("/bin/sh", ["-c", "exec \"$@\" >>\"$MEMBER_LOG\" 2>&1 </dev/null", "sh", .. command]);
                 start.Environment["MEMBER_LOG"] = log;
                 start.Environment["DOTNET_gcServer"] = "0";
-                process = current = Process.Start(start)!;
+                current = Process.Start(start)!;
+                id = current.Id;
             }
 
             await current.WaitForExitAsync();
             lock (gate)
             {
-                process = null;
+                id = 0;
                 Ends += wanted ? 1 : 0;
             }
 

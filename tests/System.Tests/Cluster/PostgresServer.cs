@@ -30,7 +30,7 @@ internal sealed class PostgresServer : IAsyncDisposable
         var server = new PostgresServer(folder, address, port);
         await File.WriteAllTextAsync(Path.Combine(folder, "password"), Password);
         await Machine.RunAsync("chown", ["-R", "postgres", folder], TimeSpan.FromSeconds(10));
-        await server.AsPostgresAsync("initdb", "-D", server.Data, "-U", "gputasks", "--pwfile", Path.Combine(folder, "password"), "-A", "scram-sha-256", "-E", "UTF8", "--locale", "C.UTF-8", "-N");
+        await AsPostgresAsync("initdb", "-D", server.Data, "-U", "gputasks", "--pwfile", Path.Combine(folder, "password"), "-A", "scram-sha-256", "-E", "UTF8", "--locale", "C.UTF-8", "-N");
         await File.AppendAllTextAsync(Path.Combine(server.Data, "pg_hba.conf"), "host all all 10.213.0.0/16 scram-sha-256\n");
         await server.StartAsync();
         return server;
@@ -128,7 +128,7 @@ internal sealed class PostgresServer : IAsyncDisposable
         return found;
     }
 
-    private async Task AsPostgresAsync(string program, params string[] arguments)
+    private static async Task AsPostgresAsync(string program, params string[] arguments)
     {
         var (code, output) = await Machine.RunAsync(
             "runuser", ["-u", "postgres", "--", "sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh", Path.Combine(Programs, program), .. arguments], TimeSpan.FromMinutes(2), "/");
