@@ -64,6 +64,7 @@ public static class GatewayExtensions
         AsyncTaskEndpoints.Map(api);
         var v1 = routes.MapGroup("/v1");
         V1Endpoints.Map(v1);
+        OperatorEndpoints.Map(v1);
         TaskBatchEndpoint.Map(v1);
         AccountEndpoints.Map(v1);
         AuditEndpoints.Map(v1);

@@ -51,6 +51,11 @@ internal sealed class FakePlatform
 
     public List<NodeStatus> Nodes { get; } = [];
 
+    /// <summary>Why tasks wait; null while the queue does not answer.</summary>
+    public WaitView? Wait { get; set; }
+
+    public ConcurrentDictionary<string, QuotaStatus> Quotas { get; } = new();
+
     /// <summary>Whether tasks move on: one whose event says sleep runs until it is stopped, every other succeeds at its first reading.</summary>
     public bool Executes { get; set; }
 
@@ -376,6 +381,12 @@ internal sealed class FakeDispatcher(FakePlatform platform) : IDispatcherGrain
         return Task.CompletedTask;
     }
 
+    public Task<WaitView> Explain(Ticket ticket, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"explain {ticket.TaskId} {ticket.Priority}");
+        return Task.FromResult(platform.Wait ?? throw new TimeoutException());
+    }
+
     public Task<DispatcherStatus> GetStatus(CancellationToken cancellationToken = default)
     {
         platform.Called("status");
@@ -453,12 +464,45 @@ internal sealed class FakeRegion(FakePlatform platform) : IRegionQuotaGrain
 
     public Task Release(string node, string instanceId, CancellationToken cancellationToken = default) => throw new NotSupportedException();
 
-    public Task<QuotaStatus> SetQuota(string account, int limitMilliCards, int weight, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+    public Task<QuotaStatus> SetQuota(string account, int limitMilliCards, int weight, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"set quota {account}");
+        return Task.FromResult(platform.Quotas[account] = new QuotaStatus(account, limitMilliCards, 1_500, 2, weight));
+    }
+
+    public Task<bool> DrainNode(string node, TimeSpan? within, CancellationToken cancellationToken = default) =>
+        Drain(node, new Drain(DateTimeOffset.UnixEpoch, DateTimeOffset.UnixEpoch + within));
+
+    public Task<bool> UndrainNode(string node, CancellationToken cancellationToken = default) => Drain(node, null);
+
+    public Task<bool> DrainCard(string uuid, TimeSpan? within, CancellationToken cancellationToken = default) =>
+        DrainCards(uuid, new Dictionary<string, Drain> { [uuid] = new(DateTimeOffset.UnixEpoch, DateTimeOffset.UnixEpoch + within) });
+
+    public Task<bool> UndrainCard(string uuid, CancellationToken cancellationToken = default) => DrainCards(uuid, new Dictionary<string, Drain>());
+
+    public Task<IReadOnlyList<string>> GetCardTypes(CancellationToken cancellationToken = default) =>
+        Task.FromResult<IReadOnlyList<string>>([.. platform.Nodes.SelectMany(node => node.Report.Cards).Select(card => card.Type).Distinct()]);
+
+    private Task<bool> Drain(string name, Drain? drain) => Change(node => node.Report.Node == name, node => node with { Drained = drain });
+
+    private Task<bool> DrainCards(string uuid, Dictionary<string, Drain> drains) =>
+        Change(node => node.Report.Cards.Any(card => card.Uuid == uuid), node => node with { DrainedCards = drains });
+
+    private Task<bool> Change(Predicate<NodeStatus> which, Func<NodeStatus, NodeStatus> change)
+    {
+        var at = platform.Nodes.FindIndex(which);
+        if (at >= 0)
+        {
+            platform.Nodes[at] = change(platform.Nodes[at]);
+        }
+
+        return Task.FromResult(at >= 0);
+    }
 
     public Task<QuotaStatus> GetQuota(string account, CancellationToken cancellationToken = default)
     {
         platform.Called($"quota {account}");
-        return Task.FromResult(new QuotaStatus(account, 30_000, 1_500, 2));
+        return Task.FromResult(platform.Quotas.GetValueOrDefault(account) ?? new QuotaStatus(account, 30_000, 1_500, 2));
     }
 
     public Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default)

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using GpuTasks.Dispatch;
 using GpuTasks.Tasks;
 
 namespace GpuTasks.Gateway.Endpoints;
@@ -42,8 +43,8 @@ internal static class TaskJson
         json.WriteEndObject();
     }
 
-    /// <summary>All that is known of a task.</summary>
-    public static void WriteFull(Utf8JsonWriter json, TaskSnapshot task)
+    /// <summary>All that is known of a task, and of a waiting one, why it waits.</summary>
+    public static void WriteFull(Utf8JsonWriter json, TaskSnapshot task, WaitView? wait)
     {
         json.WriteStartObject();
         json.WriteString("taskId", task.Key.TaskId);
@@ -56,6 +57,8 @@ internal static class TaskJson
         WriteTime(json, "runStartedAt", task.RunStartedAt);
         WriteTime(json, "endedAt", task.EndedAt);
         WriteTime(json, "contactLostSince", task.ContactLostSince);
+        json.WriteNumber("priority", task.Priority);
+        TaskWait.Write(json, wait);
         json.WriteNumber("durationMs", (long)task.Duration.TotalMilliseconds);
         json.WriteNumber("attempt", task.Attempt);
         json.WriteNumber("retries", task.Retries);

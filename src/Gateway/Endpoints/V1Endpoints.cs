@@ -24,13 +24,13 @@ internal static class V1Endpoints
         v1.MapApi("GET", "/functions/{function}/counts", GetCountsAsync);
         v1.MapApi("GET", "/functions/{function}/status", GetStatusAsync);
         v1.MapApi("GET", "/quota", GetQuotaAsync, Access.AccountOrOperator);
-        v1.MapApi("GET", "/nodes", GetNodesAsync, Access.Operator);
     }
 
     private static async Task GetTaskAsync(ApiCall call)
     {
         var task = await AsyncTaskEndpoints.NeedTaskAsync(call, includeData: true);
-        await call.JsonAsync(json => TaskJson.WriteFull(json, task));
+        var wait = task.Status is GpuTaskStatus.Enqueued or GpuTaskStatus.Retrying ? await TaskWait.ReadAsync(call, task) : null;
+        await call.JsonAsync(json => TaskJson.WriteFull(json, task, wait));
     }
 
     private static async Task GetLogAsync(ApiCall call)
@@ -157,131 +157,7 @@ internal static class V1Endpoints
             ? call.Query.Text("account", 64) ?? throw ApiErrors.InvalidArgument("account: is required with the operator key.")
             : call.Account;
         var quota = await Region(call).GetQuota(account, call.Aborted);
-        await call.JsonAsync(json =>
-        {
-            json.WriteStartObject();
-            json.WriteString("account", quota.Account);
-            json.WriteString("region", call.Options.Region);
-            json.WriteNumber("limitMilliCards", quota.LimitMilliCards);
-            json.WriteNumber("heldMilliCards", quota.HeldMilliCards);
-            json.WriteNumber("instances", quota.Instances);
-            json.WriteEndObject();
-        });
-    }
-
-    private static async Task GetNodesAsync(ApiCall call)
-    {
-        var nodes = await Region(call).GetNodes(call.Aborted);
-        await call.JsonAsync(json =>
-        {
-            json.WriteStartObject();
-            json.WriteStartArray("nodes");
-            foreach (var node in nodes)
-            {
-                WriteNode(json, node);
-            }
-
-            json.WriteEndArray();
-            json.WriteEndObject();
-        });
-    }
-
-    private static void WriteNode(Utf8JsonWriter json, NodeStatus node)
-    {
-        json.WriteStartObject();
-        json.WriteString("node", node.Report.Node);
-        json.WriteBoolean("reachable", node.Reachable);
-        TaskJson.WriteTime(json, "lastSeenAt", node.LastSeenAt);
-        json.WriteBoolean("adopted", node.Report.Adopted);
-        json.WriteString("bootId", node.Report.BootId);
-        json.WriteNumber("cpuMilli", node.Report.CpuMilli);
-        json.WriteNumber("memoryMiB", node.Report.MemoryMiB);
-        json.WriteNumber("diskMiB", node.Report.DiskMiB);
-        json.WriteStartArray("cards");
-        foreach (var card in node.Report.Cards)
-        {
-            json.WriteStartObject();
-            json.WriteString("uuid", card.Uuid);
-            json.WriteString("type", card.Type);
-            json.WriteString("name", card.Name);
-            json.WriteNumber("memoryMiB", card.MemoryMiB);
-            json.WriteNumber("leasedMiB", node.Leases.SelectMany(lease => lease.Cards).Where(share => share.Uuid == card.Uuid).Sum(share => share.MemoryMiB));
-            json.WriteBoolean("simulated", card.Simulated);
-            json.WriteString("state", card.State.ToString());
-            json.WriteString("detail", card.Detail);
-            json.WriteNumber("epoch", node.CardEpochs.GetValueOrDefault(card.Uuid));
-            json.WriteString("enforcement", card.Enforcement.ToString());
-            WriteMeasurements(json, card);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteStartArray("leases");
-        foreach (var lease in node.Leases)
-        {
-            json.WriteStartObject();
-            json.WriteString("instanceId", lease.InstanceId);
-            json.WriteString("account", lease.Account);
-            json.WriteString("function", lease.Function);
-            json.WriteNumber("milliCards", lease.MilliCards);
-            json.WriteNumber("cpuMilli", lease.CpuMilli);
-            json.WriteNumber("memoryMiB", lease.MemoryMiB);
-            json.WriteNumber("diskMiB", lease.DiskMiB);
-            TaskJson.WriteTime(json, "grantedAt", lease.GrantedAt);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteStartArray("instances");
-        foreach (var instance in node.Report.Instances)
-        {
-            json.WriteStringValue(instance);
-        }
-
-        json.WriteEndArray();
-        json.WriteStartArray("facts");
-        foreach (var fact in node.Report.Facts)
-        {
-            json.WriteStringValue(fact);
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
-    }
-
-    // What a card does not tell is null, so that nobody takes it for a measured 0.
-    private static void WriteMeasurements(Utf8JsonWriter json, CardReport card)
-    {
-        Write("physicalMemoryMiB", card.PhysicalMemoryMiB);
-        Write("usedMemoryMiB", card.UsedMemoryMiB);
-        Write("temperatureCelsius", card.TemperatureCelsius);
-        Write("utilizationPercent", card.UtilizationPercent);
-        Write("powerWatts", card.PowerWatts);
-        Write("numaNode", card.NumaNode);
-        Write("linkGroup", card.LinkGroup);
-        Write("uncorrectedErrors", card.UncorrectedErrors);
-        json.WriteString("parent", card.Parent);
-        json.WriteBoolean("stale", card.Stale);
-        if (card.SampledAt is { } at)
-        {
-            TaskJson.WriteTime(json, "sampledAt", at);
-        }
-        else
-        {
-            json.WriteNull("sampledAt");
-        }
-
-        void Write(string name, double? value)
-        {
-            if (value is { } number)
-            {
-                json.WriteNumber(name, number);
-            }
-            else
-            {
-                json.WriteNull(name);
-            }
-        }
+        await call.JsonAsync(json => OperatorEndpoints.WriteQuota(json, quota, call.Options));
     }
 
     private static void WriteFailure(Utf8JsonWriter json, string name, LaunchFailure? failure)

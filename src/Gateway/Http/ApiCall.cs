@@ -118,6 +118,12 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
         return Task.CompletedTask;
     }
 
+    /// <summary>A part of the path that becomes no grain key: at most 128 visible characters.</summary>
+    public string Named(string name) =>
+        RouteText(name) is { Length: > 0 and <= 128 } text && text.All(c => c is > ' ' and <= '~')
+            ? text
+            : throw ApiErrors.InvalidArgument($"{name}: must be 1 to 128 visible characters.");
+
     public string RouteText(string name) => http.Request.RouteValues[name] as string ?? "";
 }
 

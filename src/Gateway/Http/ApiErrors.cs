@@ -54,6 +54,10 @@ internal static class ApiErrors
     public static ApiException LogNotFound(string taskId, int attempt) =>
         new(404, "LogNotFound", $"No log of task '{taskId}', attempt {attempt} is kept any more.");
 
+    public static ApiException NodeNotFound(string node) => new(404, "NodeNotFound", $"The region knows no node '{node}'.");
+
+    public static ApiException CardNotFound(string card) => new(404, "CardNotFound", $"No node of the region has a card '{card}'.");
+
     public static ApiException FunctionAlreadyExists(string function) =>
         new(409, "FunctionAlreadyExists", $"Function '{function}' exists already.");
 

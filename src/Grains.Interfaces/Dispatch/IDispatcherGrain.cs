@@ -67,6 +67,12 @@ public interface IDispatcherGrain : IGrainWithStringKey
     [Alias("Abandon"), OneWay]
     Task Abandon(string requestId, CancellationToken cancellationToken = default);
 
+    /// <summary>Why a waiting task of this function does not run yet, its place, and when it may begin.</summary>
+    /// <param name="ticket">Its place in the queue; it need not be in this grain's memory.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    [Alias("Explain")]
+    Task<WaitView> Explain(Ticket ticket, CancellationToken cancellationToken = default);
+
     /// <summary>How the queue and its instances stand.</summary>
     [Alias("GetStatus"), ReadOnly]
     Task<DispatcherStatus> GetStatus(CancellationToken cancellationToken = default);

@@ -59,4 +59,7 @@ public sealed record InstanceStatus
 
     /// <summary>Grows with every change on the node, so that an older message is recognised.</summary>
     [Id(7)] public long Version { get; init; }
+
+    /// <summary>True while its image is fetched from a registry.</summary>
+    [Id(12)] public bool PullingImage { get; init; }
 }

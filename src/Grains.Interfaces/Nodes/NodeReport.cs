@@ -139,6 +139,14 @@ public sealed record NodeDirective(
     [property: Id(0)] IReadOnlyList<Lease> Leases,
     [property: Id(1)] long NodeEpoch);
 
+/// <summary>An operator wants a node or a card empty: it takes nothing new, and instances leave after their present runs.</summary>
+/// <param name="Since">Since when.</param>
+/// <param name="Deadline">When runs that are still there are ended, at no cost to their tasks' attempts; null for never.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.Drain")]
+public sealed record Drain(
+    [property: Id(0)] DateTimeOffset Since,
+    [property: Id(1)] DateTimeOffset? Deadline);
+
 /// <summary>A node as the region sees it.</summary>
 /// <param name="Report">Its latest report.</param>
 /// <param name="Reachable">False after 15 s of silence: it gets nothing new, its leases stay counted.</param>
@@ -151,4 +159,11 @@ public sealed record NodeStatus(
     [property: Id(1)] bool Reachable,
     [property: Id(2)] DateTimeOffset LastSeenAt,
     [property: Id(3)] IReadOnlyList<Lease> Leases,
-    [property: Id(4)] IReadOnlyDictionary<string, long> CardEpochs);
+    [property: Id(4)] IReadOnlyDictionary<string, long> CardEpochs)
+{
+    /// <summary>Set while the whole node is drained.</summary>
+    [Id(5)] public Drain? Drained { get; init; }
+
+    /// <summary>Cards that are drained by themselves.</summary>
+    [Id(6)] public IReadOnlyDictionary<string, Drain> DrainedCards { get; init; } = new Dictionary<string, Drain>();
+}

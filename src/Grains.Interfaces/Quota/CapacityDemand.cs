@@ -47,6 +47,15 @@ public sealed record CapacityDemand
     /// are not given twice. Null: all that it holds.
     /// </summary>
     [Id(8)] public int? HeldInstances { get; init; }
+
+    /// <summary>
+    /// Instances that are to be there whether or not anything waits. While fewer are held, the demand goes ahead of the
+    /// account's other ones; and so many are never asked to yield. Default 0.
+    /// </summary>
+    [Id(9)] public int Provisioned { get; init; }
+
+    /// <summary>Instances whose part of the account's quota no other function may take. Default 0.</summary>
+    [Id(10)] public int Reserved { get; init; }
 }
 
 /// <summary>Why a demand could not be met in full.</summary>
@@ -75,6 +84,35 @@ public enum WaitReason
 
     /// <summary>There is room, but it is kept for one that waits longer and needs more at once.</summary>
     KeptForOther = 7,
+
+    /// <summary>What could serve is being drained by an operator.</summary>
+    Drained = 8,
+
+    /// <summary>There are cards of the type, but none of them is fit for new work.</summary>
+    CardsUnfit = 9,
+
+    /// <summary>Enough is free in sum, but not on one card, or not on one node.</summary>
+    Fragmented = 10,
+}
+
+/// <summary>What is missing for one more instance, of the thing that <see cref="WaitReason"/> names; 0 for what is not.</summary>
+/// <param name="MilliCards">Quota, in milli-cards.</param>
+/// <param name="GpuMiB">GPU memory on one card.</param>
+/// <param name="Cards">Empty cards on one node.</param>
+/// <param name="CpuMilli">Processors, in thousandths.</param>
+/// <param name="MemoryMiB">Memory.</param>
+/// <param name="DiskMiB">Disk.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.CapacityShort")]
+public sealed record CapacityShort(
+    [property: Id(0)] int MilliCards = 0,
+    [property: Id(1)] int GpuMiB = 0,
+    [property: Id(2)] int Cards = 0,
+    [property: Id(3)] long CpuMilli = 0,
+    [property: Id(4)] long MemoryMiB = 0,
+    [property: Id(5)] long DiskMiB = 0)
+{
+    /// <summary>Nothing is missing, or it is not an amount.</summary>
+    public static CapacityShort Nothing { get; } = new();
 }
 
 /// <summary>The region's answer to a demand.</summary>
@@ -95,6 +133,15 @@ public sealed record DemandAnswer(
 
     /// <summary>Place of the demand among all that wait in the region, from 1; 0 if it does not wait.</summary>
     [Id(4)] public int Rank { get; init; }
+
+    /// <summary>Instances that must end now, with their runs: what they are on is drained and its deadline has passed.</summary>
+    [Id(5)] public IReadOnlyList<string> Evict { get; init; } = [];
+
+    /// <summary>How much is missing.</summary>
+    [Id(6)] public CapacityShort Short { get; init; } = CapacityShort.Nothing;
+
+    /// <summary>Place of the demand among those of its account, from 1; 0 if it does not wait.</summary>
+    [Id(7)] public int RankInAccount { get; init; }
 }
 
 /// <summary>An account's share of the region.</summary>

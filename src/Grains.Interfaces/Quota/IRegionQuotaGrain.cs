@@ -35,6 +35,39 @@ public interface IRegionQuotaGrain : IGrainWithStringKey
     [Alias("SetQuota")]
     Task<QuotaStatus> SetQuota(string account, int limitMilliCards, int weight, CancellationToken cancellationToken = default);
 
+    /// <summary>
+    /// Lets a node run empty: it gets nothing new, idle instances leave at once, others after their present runs.
+    /// Repeats replace each other.
+    /// </summary>
+    /// <param name="node">Node.</param>
+    /// <param name="within">Runs that last longer are ended and tried elsewhere at no cost: 0 s to 30 days; null waits for them.</param>
+    /// <param name="cancellationToken">Guards the wait.</param>
+    /// <returns>False if the region does not know the node.</returns>
+    [Alias("DrainNode")]
+    Task<bool> DrainNode(string node, TimeSpan? within, CancellationToken cancellationToken = default);
+
+    /// <summary>Lets a node take leases again. Instances that were asked to leave still do.</summary>
+    /// <returns>False if the region does not know the node.</returns>
+    [Alias("UndrainNode")]
+    Task<bool> UndrainNode(string node, CancellationToken cancellationToken = default);
+
+    /// <summary>Lets one card run empty, as <see cref="DrainNode"/> does with a node.</summary>
+    /// <param name="uuid">Card.</param>
+    /// <param name="within">As with a node.</param>
+    /// <param name="cancellationToken">Guards the wait.</param>
+    /// <returns>False if the region does not know the card.</returns>
+    [Alias("DrainCard")]
+    Task<bool> DrainCard(string uuid, TimeSpan? within, CancellationToken cancellationToken = default);
+
+    /// <summary>Lets a card take leases again.</summary>
+    /// <returns>False if the region does not know the card.</returns>
+    [Alias("UndrainCard")]
+    Task<bool> UndrainCard(string uuid, CancellationToken cancellationToken = default);
+
+    /// <summary>Types of all cards of the region, also of nodes that are silent now.</summary>
+    [Alias("GetCardTypes"), ReadOnly]
+    Task<IReadOnlyList<string>> GetCardTypes(CancellationToken cancellationToken = default);
+
     /// <summary>Every node the region knows, with cards and leases.</summary>
     [Alias("GetNodes"), ReadOnly]
     Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default);

@@ -1,3 +1,5 @@
+using GpuTasks.Nodes;
+
 namespace GpuTasks.Quota;
 
 /// <summary>A lease's part of one card.</summary>
@@ -5,12 +7,14 @@ namespace GpuTasks.Quota;
 /// <param name="MemoryMiB">GPU memory granted on it.</param>
 /// <param name="MilliCards">Share that counts against the quota: 1,000 for a whole card, else rounded up.</param>
 /// <param name="Epoch">Fencing number of the card at the grant; only grows.</param>
+/// <param name="Enforcement">Who keeps the lease within its memory, as the node said at the grant; null if it was granted before that was noted.</param>
 [GenerateSerializer, Immutable, Alias("GpuTasks.CardShare")]
 public sealed record CardShare(
     [property: Id(0)] string Uuid,
     [property: Id(1)] int MemoryMiB,
     [property: Id(2)] int MilliCards,
-    [property: Id(3)] long Epoch);
+    [property: Id(3)] long Epoch,
+    [property: Id(4)] MemoryEnforcement? Enforcement = null);
 
 /// <summary>The right of one instance to use cards and room of one node. It ends by proof, not by clock.</summary>
 [GenerateSerializer, Immutable, Alias("GpuTasks.Lease")]

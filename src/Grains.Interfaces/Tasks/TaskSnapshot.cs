@@ -81,4 +81,10 @@ public sealed record TaskSnapshot
 
     /// <summary>Since when the node of a running task has been silent, or null.</summary>
     [Id(21)] public DateTimeOffset? ContactLostSince { get; init; }
+
+    /// <summary>Class 0 to 9.</summary>
+    [Id(30)] public int Priority { get; init; }
+
+    /// <summary>When the pause before the next attempt ends, or null if there is none.</summary>
+    [Id(31)] public DateTimeOffset? RetryAt { get; init; }
 }

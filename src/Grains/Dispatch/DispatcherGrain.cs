@@ -90,7 +90,11 @@ public sealed partial class DispatcherGrain(
     /// <inheritdoc />
     public Task Release(string instanceId, string runId, CancellationToken cancellationToken = default)
     {
-        pool.Release(instanceId, TaskViews.OwnerOf(runId), clock.GetUtcNow());
+        if (pool.Release(instanceId, TaskViews.OwnerOf(runId), clock.GetUtcNow()) is { } time)
+        {
+            runTimes.Add(time);
+        }
+
         Dispatch();
         return Task.CompletedTask;
     }
@@ -99,8 +103,14 @@ public sealed partial class DispatcherGrain(
     public async Task InstanceChanged(InstanceStatus status, CancellationToken cancellationToken = default)
     {
         var now = clock.GetUtcNow();
+        var wasComing = pool.IsComing(status.InstanceId);
         if (pool.Observe(status, now) is { } instance)
         {
+            if (wasComing && status.State is InstanceState.Ready && instance.Lease.GrantedAt >= activatedAt)
+            {
+                startTimes.Add(now - instance.KnownSince);
+            }
+
             if (status.State is InstanceState.Ready && failuresInARow > 0)
             {
                 failuresInARow = 0;
@@ -358,7 +368,8 @@ public sealed partial class DispatcherGrain(
                 }
 
                 handledFailures.IntersectWith(answer.Leases.Select(lease => lease.InstanceId));
-                await StartAndStopInstancesAsync(answer.Yield);
+                answered = answer;
+                await StartAndStopInstancesAsync(answer);
             }
             while (stateAgain);
         }
@@ -399,7 +410,7 @@ public sealed partial class DispatcherGrain(
         };
     }
 
-    private async Task StartAndStopInstancesAsync(IReadOnlyList<string> yield)
+    private async Task StartAndStopInstancesAsync(DemandAnswer answer)
     {
         var now = clock.GetUtcNow();
         var work = new List<Task>();
@@ -412,8 +423,13 @@ public sealed partial class DispatcherGrain(
             var idle = TimeSpan.FromSeconds(current.Spec.IdleTimeoutSeconds ?? options.Value.IdleTimeoutSeconds);
             // Others are entitled to what some hold: those finish their runs and take no more.
             var leaving = pool.ToStop(current.SpecRevision, idle, now)
-                .Union(pool.Instances.Where(instance => !instance.StopAsked && yield.Contains(instance.Lease.InstanceId)));
+                .Union(pool.Instances.Where(instance => !instance.StopAsked && answer.Yield.Contains(instance.Lease.InstanceId)))
+                .Except(pool.Instances.Where(instance => answer.Evict.Contains(instance.Lease.InstanceId)));
             work.AddRange(leaving.ToArray().Select(instance => StopAsync(instance, force: false)));
+            work.AddRange(pool.Instances
+                .Where(instance => !instance.ForceAsked && answer.Evict.Contains(instance.Lease.InstanceId))
+                .ToArray()
+                .Select(instance => StopAsync(instance, force: true)));
             // A lease from before this activation may have an instance whose node reports in a moment; new ones are launched at once.
             work.AddRange(pool.Instances
                 .Where(instance => !instance.Launched && (instance.Lease.GrantedAt >= activatedAt || now - activatedAt > UnknownInstanceGrace))
@@ -445,13 +461,14 @@ public sealed partial class DispatcherGrain(
     private async Task StopAsync(PooledInstance instance, bool force)
     {
         instance.StopAsked = true;
+        instance.ForceAsked |= force;
         try
         {
             await GrainFactory.GetGrain<INodeGrain>(instance.Lease.Node).StopInstance(instance.Lease.InstanceId, force);
         }
         catch (Exception exception)
         {
-            instance.StopAsked = false;
+            instance.StopAsked = instance.ForceAsked = false;
             LogNodeCallFailed(exception, instance.Lease.Node, instance.Lease.InstanceId);
         }
     }

@@ -33,6 +33,9 @@ public sealed class PooledInstance
     /// <summary>True once it was asked to leave.</summary>
     public bool StopAsked { get; set; }
 
+    /// <summary>True once it was asked to leave with its runs.</summary>
+    public bool ForceAsked { get; set; }
+
     /// <summary>True once it was ready: a later end is no failed launch.</summary>
     public bool WasReady { get; set; }
 
@@ -51,6 +54,10 @@ public sealed class PooledInstance
             return Assignments.Count + runs.Count(run => !Assignments.ContainsKey(TaskViews.OwnerOf(run)));
         }
     }
+
+    /// <summary>Since when each slot in use is taken; a run that only its node knows counts from this moment.</summary>
+    public IReadOnlyList<DateTimeOffset> TakenSince(DateTimeOffset now) =>
+        [.. Assignments.Values.Select(assignment => assignment.At).Concat(Enumerable.Repeat(now, InUse - Assignments.Count))];
 
     /// <summary>Free slots if it may take runs of this revision.</summary>
     public int FreeSlots(int revision, int concurrency) =>
@@ -159,20 +166,22 @@ public sealed class InstancePool
     }
 
     /// <summary>An owner's run on an instance is over.</summary>
-    public void Release(string instanceId, string owner, DateTimeOffset now)
+    /// <returns>How long it had its slot, or null if it was not given here.</returns>
+    public TimeSpan? Release(string instanceId, string owner, DateTimeOffset now)
     {
         if (!instances.TryGetValue(instanceId, out var instance))
         {
-            return;
+            return null;
         }
 
-        instance.Assignments.Remove(owner);
+        instance.Assignments.Remove(owner, out var held);
         if (instance.Status is { } status)
         {
             instance.Status = status with { Runs = [.. status.Runs.Where(run => TaskViews.OwnerOf(run) != owner)] };
         }
 
         UpdateIdle(instance, now);
+        return now - held?.At;
     }
 
     /// <summary>True if the owner holds a slot somewhere.</summary>
@@ -185,6 +194,9 @@ public sealed class InstancePool
         where now - assignment.At >= patience
             && instance.Status?.Runs.Any(run => TaskViews.OwnerOf(run) == assignment.Owner) != true
         select assignment;
+
+    /// <summary>True while an instance is on its way to being ready.</summary>
+    public bool IsComing(string instanceId) => instances.TryGetValue(instanceId, out var instance) && instance.IsComing;
 
     /// <summary>Slots that are free now or will be once instances on their way are ready.</summary>
     public int ComingSlots(int revision, int concurrency) =>

@@ -11,7 +11,7 @@ public enum LeaseOutcome
     /// <summary>A card has too little free memory, belongs to another account, or takes nothing new.</summary>
     CardBusy = 1,
 
-    /// <summary>The node has too few processors, or too little memory or disk.</summary>
+    /// <summary>The node has too few processors, or too little memory or disk, or is drained.</summary>
     NodeFull = 2,
 }
 
@@ -19,7 +19,8 @@ public enum LeaseOutcome
 /// <param name="Report">The card as its node last described it.</param>
 /// <param name="Epoch">Rises with every grant and every end of a lease on the card.</param>
 /// <param name="Present">False while the node no longer reports the card.</param>
-public sealed record CardRecord(CardReport Report, long Epoch, bool Present);
+/// <param name="Drained">Set while an operator wants the card empty.</param>
+public sealed record CardRecord(CardReport Report, long Epoch, bool Present, Drain? Drained = null);
 
 /// <summary>
 /// One node's leases and fencing numbers: the stored row of a node, JSON by property name, so a rename is a migration.
@@ -44,6 +45,9 @@ public sealed record LeaseTable
     /// <summary>Disk that instances may use.</summary>
     public int DiskMiB { get; init; }
 
+    /// <summary>Set while an operator wants the node empty.</summary>
+    public Drain? Drained { get; init; }
+
     /// <summary>Every card the node ever reported.</summary>
     public IReadOnlyList<CardRecord> Cards { get; init; } = [];
 
@@ -65,7 +69,8 @@ public sealed record LeaseTable
             return (this, LeaseOutcome.Granted, mine);
         }
 
-        if (Leases.Sum(l => (long)l.CpuMilli) + wanted.CpuMilli > CpuMilli
+        if (Drained is not null
+            || Leases.Sum(l => (long)l.CpuMilli) + wanted.CpuMilli > CpuMilli
             || Leases.Sum(l => (long)l.MemoryMiB) + wanted.MemoryMiB > MemoryMiB
             || Leases.Sum(l => (long)l.DiskMiB) + wanted.DiskMiB > DiskMiB)
         {
@@ -114,6 +119,22 @@ public sealed record LeaseTable
         return same ? this : next with { Cards = cards, CpuMilli = report.CpuMilli, MemoryMiB = report.MemoryMiB, DiskMiB = report.DiskMiB };
     }
 
+    /// <summary>The drain that a lease must leave for, the one with the nearer deadline if there are several; null if it may stay.</summary>
+    public Drain? DrainOf(Lease lease)
+    {
+        var drain = Drained;
+        foreach (var card in Cards)
+        {
+            if (card.Drained is { } own && (drain is null || (own.Deadline ?? DateTimeOffset.MaxValue) < (drain.Deadline ?? DateTimeOffset.MaxValue))
+                && lease.Cards.Any(share => share.Uuid == card.Report.Uuid))
+            {
+                drain = own;
+            }
+        }
+
+        return drain;
+    }
+
     /// <summary>The lease of an instance, or null.</summary>
     public Lease? Find(string instanceId)
     {
@@ -130,7 +151,7 @@ public sealed record LeaseTable
 
     private bool CanTake(CardShare share, string account)
     {
-        if (Cards.FirstOrDefault(c => c.Report.Uuid == share.Uuid) is not { Present: true, Report: { State: CardState.Ready } card })
+        if (Cards.FirstOrDefault(c => c.Report.Uuid == share.Uuid) is not { Present: true, Drained: null, Report: { State: CardState.Ready } card })
         {
             return false;
         }

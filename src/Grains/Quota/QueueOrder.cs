@@ -51,6 +51,9 @@ internal sealed class Account(string name)
 
     public double Share => (double)Held / Weight;
 
+    /// <summary>What its functions keep for themselves, by function.</summary>
+    public Dictionary<string, Kept> Kept { get; } = [];
+
     public void Enter(Demand demand)
     {
         Waiting.Add(demand);
@@ -72,6 +75,12 @@ internal sealed class Account(string name)
     }
 }
 
+/// <summary>What a function keeps for itself while it says so.</summary>
+/// <param name="Provisioned">Instances that are never asked to yield.</param>
+/// <param name="ReservedMilliCards">Part of the quota that no other function may take.</param>
+/// <param name="StatedAt">When it said so last.</param>
+internal sealed record Kept(int Provisioned, int ReservedMilliCards, DateTimeOffset StatedAt);
+
 /// <summary>What one function waits for.</summary>
 /// <param name="account">Its owner.</param>
 /// <param name="stated">As it stated it last.</param>
@@ -90,6 +99,9 @@ internal sealed class Demand(Account account, CapacityDemand stated, Shape shape
 
     /// <summary>Instances still to grant.</summary>
     public int More { get; set; }
+
+    /// <summary>Of <see cref="More"/> so many are to be there whether or not anything waits: they go ahead.</summary>
+    public int Ahead { get; set; }
 
     public Blocked Blocked { get; set; }
 
@@ -110,8 +122,8 @@ internal sealed class Demand(Account account, CapacityDemand stated, Shape shape
 }
 
 /// <summary>
-/// Who is next: the account that holds least for its weight, of equals the one that waits longest; in it the highest
-/// aged class; in that the function that was served longest ago; then who waits longest; then by name, so that a replay
+/// Who is next: the account that holds least for its weight, of equals the one that waits longest; in it what is to be
+/// provisioned, then the highest aged class; in that the function that was served longest ago; then who waits longest; then by name, so that a replay
 /// decides alike.
 /// </summary>
 internal sealed class QueueOrder
@@ -189,6 +201,9 @@ internal sealed class QueueOrder
         return null;
     }
 
+    /// <summary>The place of a demand among those of its account, from 1.</summary>
+    public static int RankInAccount(Demand demand, DateTimeOffset now) => 1 + demand.Account.Waiting.Count(other => Compare(other, demand, now) < 0);
+
     /// <summary>The place of a demand among all that wait, from 1.</summary>
     public static int RankOf(Demand demand, IEnumerable<Demand> all, DateTimeOffset now) => 1 + all.Count(other =>
         (other.Account == demand.Account ? Compare(other, demand, now) : Compare(other.Account, demand.Account)) < 0);
@@ -201,7 +216,8 @@ internal sealed class QueueOrder
     private static int Compare(Demand a, Demand b, DateTimeOffset now)
     {
         var (aClass, bClass) = (a.AgedClass(now), b.AgedClass(now));
-        return aClass != bClass ? bClass.CompareTo(aClass)
+        return (a.Ahead > 0) != (b.Ahead > 0) ? (a.Ahead > 0 ? -1 : 1)
+            : aClass != bClass ? bClass.CompareTo(aClass)
             : a.LastServed != b.LastServed ? a.LastServed.CompareTo(b.LastServed)
             : a.Since != b.Since ? a.Since.CompareTo(b.Since)
             : string.CompareOrdinal(a.Stated.Function, b.Stated.Function);

@@ -109,6 +109,41 @@ public sealed class RegionCopy
         return table.QuotaOf(account);
     }
 
+    /// <inheritdoc cref="IRegionQuotaGrain.DrainNode" />
+    public async Task<bool> DrainNodeAsync(string node, Drain? drain)
+    {
+        EnsureOurs();
+        if (!table.Knows(node))
+        {
+            return false;
+        }
+
+        table.Drain(node, drain, time.GetUtcNow());
+        await CommitAsync();
+        return true;
+    }
+
+    /// <inheritdoc cref="IRegionQuotaGrain.DrainCard" />
+    public async Task<bool> DrainCardAsync(string uuid, Drain? drain)
+    {
+        EnsureOurs();
+        if (table.NodeWith(uuid) is not { } node)
+        {
+            return false;
+        }
+
+        table.DrainCard(node, uuid, drain, time.GetUtcNow());
+        await CommitAsync();
+        return true;
+    }
+
+    /// <inheritdoc cref="IRegionQuotaGrain.GetCardTypes" />
+    public IReadOnlyList<string> CardTypes()
+    {
+        EnsureOurs();
+        return table.CardTypes();
+    }
+
     /// <inheritdoc cref="IRegionQuotaGrain.GetQuota" />
     public QuotaStatus QuotaOf(string account)
     {

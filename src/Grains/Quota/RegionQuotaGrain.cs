@@ -72,6 +72,34 @@ public sealed partial class RegionQuotaGrain(
     /// <inheritdoc />
     public Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default) => Task.FromResult(copy.Statuses());
 
+    /// <inheritdoc />
+    public Task<bool> DrainNode(string node, TimeSpan? within, CancellationToken cancellationToken = default) =>
+        OrLeave(copy.DrainNodeAsync(node, DrainNow(within)));
+
+    /// <inheritdoc />
+    public Task<bool> UndrainNode(string node, CancellationToken cancellationToken = default) => OrLeave(copy.DrainNodeAsync(node, null));
+
+    /// <inheritdoc />
+    public Task<bool> DrainCard(string uuid, TimeSpan? within, CancellationToken cancellationToken = default) =>
+        OrLeave(copy.DrainCardAsync(uuid, DrainNow(within)));
+
+    /// <inheritdoc />
+    public Task<bool> UndrainCard(string uuid, CancellationToken cancellationToken = default) => OrLeave(copy.DrainCardAsync(uuid, null));
+
+    /// <inheritdoc />
+    public Task<IReadOnlyList<string>> GetCardTypes(CancellationToken cancellationToken = default) => Task.FromResult(copy.CardTypes());
+
+    private Drain DrainNow(TimeSpan? within)
+    {
+        if (within < TimeSpan.Zero || within > TimeSpan.FromDays(30))
+        {
+            throw new ArgumentOutOfRangeException(nameof(within), within, "0 s to 30 days.");
+        }
+
+        var now = time.GetUtcNow();
+        return new Drain(now, now + within);
+    }
+
     private async Task<T> OrLeave<T>(Task<T> step)
     {
         await OrLeave((Task)step);

@@ -50,7 +50,7 @@ public sealed record RegionChanges(IReadOnlyCollection<string> Nodes, IReadOnlyL
 /// <param name="placement">Chooses nodes and cards.</param>
 /// <param name="newInstanceId">Makes the id of a new lease.</param>
 /// <param name="startedAt">When this table was read; what happened to instances before is unknown to it.</param>
-public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<DateTimeOffset, string> newInstanceId, DateTimeOffset startedAt)
+public sealed partial class RegionTable(RegionRules rules, IPlacement placement, Func<DateTimeOffset, string> newInstanceId, DateTimeOffset startedAt)
 {
     /// <summary>Of one statement no more arrivals than this are learnt, so that one large wish does not drown the mix.</summary>
     private const int MostArrivals = 50;
@@ -86,6 +86,9 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     private readonly List<Lease> granted = [];
     private readonly List<Lease> ended = [];
     private readonly List<Lease> asked = [];
+
+    /// <summary>Leases whose drain's deadline has passed and whose holders were told so.</summary>
+    private readonly HashSet<string> evicted = [];
     private DateTimeOffset tidiedAt = DateTimeOffset.MinValue;
     private DateTimeOffset askedAt = DateTimeOffset.MinValue;
     private long served;
@@ -135,6 +138,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         var more = Math.Max(0, stated.MoreInstances - (stated.HeldInstances is { } known ? count - known : 0));
         var before = demands.GetValueOrDefault(key);
         Drop(before);
+        Keep(stated, now);
         if (more > 0)
         {
             var demand = new Demand(AccountOf(stated.Account), stated, ShapeOf(stated.Shape))
@@ -142,6 +146,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
                 StatedAt = now,
                 Since = stated.OldestWaitingSince ?? before?.Since ?? now,
                 More = more,
+                Ahead = Math.Clamp(stated.Provisioned - count, 0, more),
                 LastServed = before?.LastServed ?? 0,
             };
             for (var i = before?.More ?? 0; i < Math.Min(more, MostArrivals); i++)
@@ -153,12 +158,16 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         }
 
         Pass(now);
-        var (reason, detail, rank) = demands.TryGetValue(key, out var open) ? Explain(open, now) : (WaitReason.None, "", 0);
-        var mine = held.GetValueOrDefault(key);
-        return new DemandAnswer(mine is null ? [] : [.. mine.Values], reason, detail)
+        var open = demands.GetValueOrDefault(key);
+        var (reason, detail, missing) = open is null ? (WaitReason.None, "", CapacityShort.Nothing) : ReasonOf(open, now);
+        IReadOnlyCollection<Lease> mine = held.GetValueOrDefault(key)?.Values is { } leases ? leases : [];
+        return new DemandAnswer([.. mine], reason, detail)
         {
-            Rank = rank,
-            Yield = mine is null || yielding.Count == 0 ? [] : [.. mine.Keys.Where(yielding.ContainsKey)],
+            Short = missing,
+            Rank = open is null ? 0 : QueueOrder.RankOf(open, demands.Values, now),
+            RankInAccount = open is null ? 0 : QueueOrder.RankInAccount(open, now),
+            Yield = [.. mine.Where(lease => yielding.ContainsKey(lease.InstanceId) || DrainOf(lease) is not null).Select(lease => lease.InstanceId)],
+            Evict = [.. mine.Where(lease => DrainOf(lease)?.Deadline <= now).Select(lease => lease.InstanceId)],
         };
     }
 
@@ -201,13 +210,40 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         }
     }
 
+    /// <summary>Lets a node run empty, or take leases again with null. The node must be known.</summary>
+    public void Drain(string nodeName, Drain? drain, DateTimeOffset now)
+    {
+        var node = byName[nodeName];
+        Put(node, node.Table with { Drained = drain });
+        AfterDrain(node, now);
+    }
+
+    /// <summary>Name of the node that has a card, or null if none has.</summary>
+    public string? NodeWith(string uuid) => nodes.Find(node => node.Table.Cards.Any(card => card.Present && card.Report.Uuid == uuid))?.Table.Node;
+
+    /// <summary>Lets one card of a node run empty, or take leases again with null.</summary>
+    public void DrainCard(string nodeName, string uuid, Drain? drain, DateTimeOffset now)
+    {
+        var node = byName[nodeName];
+        Put(node, node.Table with { Cards = [.. node.Table.Cards.Select(card => card.Report.Uuid == uuid ? card with { Drained = drain } : card)] });
+        AfterDrain(node, now);
+    }
+
+    /// <summary>Types of all cards.</summary>
+    public IReadOnlyList<string> CardTypes() =>
+        [.. nodes.SelectMany(node => node.Table.Cards).Where(card => card.Present).Select(card => card.Report.Type).Distinct().Order(StringComparer.Ordinal)];
+
     /// <summary>Nodes as operators see them.</summary>
     public IReadOnlyList<NodeStatus> Statuses(DateTimeOffset now) => [.. nodes.Select(node => new NodeStatus(
         node.Report ?? node.StoredReport(),
         Reachable(node, now),
         node.SeenAt ?? default,
         node.Table.Leases,
-        node.Table.Cards.ToDictionary(card => card.Report.Uuid, card => card.Epoch)))];
+        node.Table.Cards.ToDictionary(card => card.Report.Uuid, card => card.Epoch))
+    {
+        Drained = node.Table.Drained,
+        DrainedCards = node.Table.Cards.Where(card => card.Drained is not null).ToDictionary(card => card.Report.Uuid, card => card.Drained!),
+    })];
 
     /// <summary>What changed since this was last asked.</summary>
     public RegionChanges TakeChanges()
@@ -281,7 +317,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     private bool TryGrant(Demand demand, DateTimeOffset now)
     {
         var stated = demand.Stated;
-        if (demand.Account.Held + MilliCards(demand.Shape) > demand.Account.Limit)
+        if (MilliCards(demand.Shape) is > 0 and var need && demand.Account.Held + need + ReservedForOthers(demand) > demand.Account.Limit)
         {
             demand.Blocked = Blocked.ByQuota;
             return false;
@@ -299,7 +335,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
             Account = stated.Account,
             Function = stated.Function,
             Node = spot.Node.Node,
-            Cards = [.. spot.Cards.Select(i => spot.Node.Cards[i]).Select(card => new CardShare(card.Uuid, spot.MiB, LeaseTable.MilliCards(spot.MiB, card.SizeMiB), 0))],
+            Cards = [.. spot.Cards.Select(i => spot.Node.Cards[i]).Select(card => new CardShare(card.Uuid, spot.MiB, LeaseTable.MilliCards(spot.MiB, card.SizeMiB), 0, EnforcementOf(spot.Node.Node, card.Uuid)))],
             CpuMilli = stated.Shape.CpuMilli,
             MemoryMiB = stated.Shape.MemoryMiB,
             DiskMiB = stated.Shape.DiskMiB,
@@ -313,6 +349,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
 
         Put(byName[spot.Node.Node], next);
         demand.LastServed = ++served;
+        demand.Ahead = Math.Max(0, demand.Ahead - 1);
         if (reservations.TryGetValue(spot.Node.Node, out var kept) && kept.Demand == demand)
         {
             reservations.Remove(spot.Node.Node);
@@ -366,6 +403,19 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         foreach (var node in nodes)
         {
             SetOpen(node, Open(node, now));
+            Evict(node, now);
+        }
+
+        foreach (var account in byShare)
+        {
+            foreach (var (function, kept) in account.Kept.ToList())
+            {
+                if (now - kept.StatedAt > rules.DemandLapse)
+                {
+                    account.Kept.Remove(function);
+                    RefreshBlockedByQuota(account);
+                }
+            }
         }
 
         Reserve(now);
@@ -493,7 +543,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         for (var i = 0; i < rules.YieldingFor && looks > 0 && order.Next(d => WaitsLong(d, now) && !served.Contains(d)) is { } demand; i++)
         {
             served.Add(demand);
-            if (demand.Account.Held + MilliCards(demand.Shape) > demand.Account.Limit || !SomebodyHoldsTooMuch(demand))
+            if (demand.Account.Held + MilliCards(demand.Shape) + ReservedForOthers(demand) > demand.Account.Limit || !SomebodyHoldsTooMuch(demand))
             {
                 continue;
             }
@@ -532,9 +582,16 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     /// <summary>
     /// Whether each holder would still hold at least as much as the one who waits, after they gave and it got: then
     /// nobody is ever asked to give back what was given. Of another account the account counts, of its own the function.
+    /// What is provisioned stays with its function.
     /// </summary>
     private bool HoldTooMuch(IReadOnlyList<Lease> leases, Demand demand)
     {
+        if (!leases.GroupBy(l => (l.Account, l.Function)).All(f =>
+            AccountOf(f.Key.Account).Kept.GetValueOrDefault(f.Key.Function) is not { Provisioned: > 0 } kept || held[f.Key].Count - f.Count() >= kept.Provisioned))
+        {
+            return false;
+        }
+
         var need = MilliCards(demand.Shape);
         var own = demand.Stated.Account;
         return leases.GroupBy(l => (l.Account, Function: l.Account == own ? l.Function : "")).All(holder =>
@@ -555,6 +612,92 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         if (yielding.TryAdd(lease.InstanceId, demand))
         {
             asked.Add(lease);
+        }
+    }
+
+    /// <summary>Notes what a function keeps for itself.</summary>
+    private void Keep(CapacityDemand stated, DateTimeOffset now)
+    {
+        if (stated is { Provisioned: 0, Reserved: 0 } && !accounts.ContainsKey(stated.Account))
+        {
+            return;
+        }
+
+        var account = AccountOf(stated.Account);
+        var before = account.Kept.GetValueOrDefault(stated.Function);
+        if (stated is { Provisioned: 0, Reserved: 0 })
+        {
+            account.Kept.Remove(stated.Function);
+        }
+        else
+        {
+            account.Kept[stated.Function] = new Kept(stated.Provisioned, (int)Math.Min(int.MaxValue, (long)stated.Reserved * MilliCards(ShapeOf(stated.Shape))), now);
+        }
+
+        if (before?.ReservedMilliCards > (account.Kept.GetValueOrDefault(stated.Function)?.ReservedMilliCards ?? 0))
+        {
+            RefreshBlockedByQuota(account);
+        }
+    }
+
+    /// <summary>
+    /// Part of an account's quota that its other functions keep and do not use: at most nine tenths of it, so that no
+    /// reservation shuts everybody else out.
+    /// </summary>
+    private int ReservedForOthers(Demand demand)
+    {
+        if (demand.Account.Kept.Count == 0 || demand.Shape.GpuMiB == 0)
+        {
+            return 0;
+        }
+
+        var sum = 0L;
+        foreach (var (function, kept) in demand.Account.Kept)
+        {
+            if (function != demand.Stated.Function)
+            {
+                sum += Math.Max(0, kept.ReservedMilliCards - MilliCardsOf(demand.Account.Name, function));
+            }
+        }
+
+        return (int)Math.Min(sum, demand.Account.Limit * 9L / 10);
+    }
+
+    private void RefreshBlockedByQuota(Account account) => Refresh(account.Waiting.Where(d => d.Blocked == Blocked.ByQuota));
+
+    private MemoryEnforcement? EnforcementOf(string node, string uuid)
+    {
+        foreach (var card in byName[node].Table.Cards)
+        {
+            if (card.Report.Uuid == uuid)
+            {
+                return card.Report.Enforcement;
+            }
+        }
+
+        return null;
+    }
+
+    private Drain? DrainOf(Lease lease) => byName[lease.Node].Table.DrainOf(lease);
+
+    /// <summary>Whoever holds something there hears of it at once.</summary>
+    private void AfterDrain(NodeEntry node, DateTimeOffset now)
+    {
+        SetOpen(node, Open(node, now));
+        asked.AddRange(node.Table.Leases.Where(lease => DrainOf(lease) is not null));
+        Evict(node, now);
+        Pass(now);
+    }
+
+    /// <summary>Tells the holders of leases whose drain's deadline has passed, once.</summary>
+    private void Evict(NodeEntry node, DateTimeOffset now)
+    {
+        foreach (var lease in node.Table.Leases)
+        {
+            if (DrainOf(lease)?.Deadline <= now && evicted.Add(lease.InstanceId))
+            {
+                asked.Add(lease);
+            }
         }
     }
 
@@ -618,74 +761,6 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         Gang,
     }
 
-    /// <summary>The reason why a demand still waits, with the amount short.</summary>
-    private (WaitReason Reason, string Detail, int Rank) Explain(Demand demand, DateTimeOffset now)
-    {
-        var (reason, detail) = ReasonOf(demand, now);
-        return (reason, detail, QueueOrder.RankOf(demand, demands.Values, now));
-    }
-
-    private (WaitReason Reason, string Detail) ReasonOf(Demand demand, DateTimeOffset now)
-    {
-        var (shape, account) = (demand.Shape, demand.Account);
-        var share = MilliCards(shape);
-        if (share > 0 && account.Held + share > account.Limit)
-        {
-            return (WaitReason.Quota, $"The account holds {account.Held} of {account.Limit} milli-cards; one more instance needs {share}, {account.Held + share - account.Limit} too many.");
-        }
-
-        var open = nodes.Where(n => Open(n, now)).ToList();
-        if (open.Count == 0)
-        {
-            return (WaitReason.NoNode, nodes.Count == 0 ? "No node has joined the region." : $"None of {nodes.Count} nodes is reachable.");
-        }
-
-        var what = demand.Stated.Shape;
-        if (shape.GpuMiB > 0)
-        {
-            var able = open.Where(n => n.Whole.FitsCards(shape, "")).ToList();
-            if (able.Count == 0)
-            {
-                var largest = open.SelectMany(n => n.Whole.Cards).Where(c => (c.Type & shape.Types) != 0).Select(c => c.SizeMiB).DefaultIfEmpty().Max();
-                return (WaitReason.NoCardOfType, largest == 0
-                    ? $"No reachable node has a ready card of type {what.GpuType}."
-                    : $"No reachable node can give {shape.GpuMiB} MiB on ready cards of type {what.GpuType}; the largest has {largest} MiB, and more than that goes in whole cards of one node.");
-            }
-
-            if (!able.Any(n => n.Room.FitsCards(shape, demand.Stated.Account)))
-            {
-                return (WaitReason.NoFreeCard, NoFreeCardDetail(able, shape, what.GpuType!, demand.Stated.Account));
-            }
-        }
-
-        if (!open.Any(n => n.Room.Fits(shape, demand.Stated.Account)))
-        {
-            var nearest = open.Where(n => shape.GpuMiB == 0 || n.Room.FitsCards(shape, demand.Stated.Account))
-                .Select(n => n.Room).MinBy(r => Short(shape.CpuMilli, r.CpuMilli) + Short(shape.MemoryMiB, r.MemoryMiB) + Short(shape.DiskMiB, r.DiskMiB))!;
-            return (WaitReason.NoRoomOnNode, $"The nearest node is short of {Math.Max(0, shape.CpuMilli - nearest.CpuMilli)} milli-processors, {Math.Max(0, shape.MemoryMiB - nearest.MemoryMiB)} MiB memory and {Math.Max(0, shape.DiskMiB - nearest.DiskMiB)} MiB disk.");
-        }
-
-        var fitting = open.Where(n => n.Room.Fits(shape, demand.Stated.Account)).ToList();
-        return fitting.All(n => n.Table.Node == demand.Stated.AvoidNode)
-            ? (WaitReason.NoFreeCard, $"Only node '{demand.Stated.AvoidNode}' has room, and an instance just failed there.")
-            : !fitting.Exists(n => RoomFor(demand, n, now).Fits(shape, account.Name))
-            ? (WaitReason.KeptForOther, "The cards with room are kept for others that wait longer and need whole cards.")
-            : (WaitReason.Behind, "Others are ahead.");
-
-        static double Short(long wanted, long free) => wanted <= free ? 0 : (double)(wanted - free) / wanted;
-    }
-
-    private static string NoFreeCardDetail(List<NodeEntry> able, Shape shape, string type, string account)
-    {
-        var cards = able.SelectMany(n => n.Room.Cards).Where(c => c.Type != 0 && (c.Type & shape.Types) != 0).ToList();
-        var empty = cards.Count(c => c.Empty);
-        var most = cards.Where(c => c.Owner is null || c.Owner == account).Select(c => c.FreeMiB).DefaultIfEmpty().Max();
-        var size = cards.Select(c => c.SizeMiB).DefaultIfEmpty().Max();
-        return shape.GpuMiB > size && size > 0
-            ? $"{shape.GpuMiB / size} empty cards of type {type} are needed on one node; the node with the most has {able.Max(n => n.Room.CountEmpty())}, all nodes together {empty}."
-            : $"{shape.GpuMiB} MiB are needed on one card of type {type}; the most free for this account is {most} MiB, {shape.GpuMiB - most} short.";
-    }
-
     /// <summary>Most that a request can cost on the sizes of card that its types come in.</summary>
     private int MilliCards(Shape shape)
     {
@@ -719,7 +794,10 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
     private bool Reachable(NodeEntry node, DateTimeOffset now) => node.SeenAt is { } seen && now - seen <= rules.NodeSilence;
 
     /// <summary>Whether the node may get anything new: before it has adopted what it has, it takes no launches.</summary>
-    private bool Open(NodeEntry node, DateTimeOffset now) => Reachable(node, now) && node.Report is { Adopted: true };
+    private bool Open(NodeEntry node, DateTimeOffset now) => Serves(node, now) && node.Table.Drained is null;
+
+    /// <summary>Whether the node may get anything new as far as it is concerned itself.</summary>
+    private bool Serves(NodeEntry node, DateTimeOffset now) => Reachable(node, now) && node.Report is { Adopted: true };
 
     private Account AccountOf(string name)
     {
@@ -750,11 +828,12 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
                 Count(lease, -1);
                 held[(lease.Account, lease.Function)].Remove(lease.InstanceId);
                 yielding.Remove(lease.InstanceId);
+                evicted.Remove(lease.InstanceId);
                 ended.Add(lease);
                 Gain(node);
 
                 // Its account holds less now: who was blocked by the quota may go on.
-                Refresh(AccountOf(lease.Account).Waiting.Where(d => d.Blocked == Blocked.ByQuota));
+                RefreshBlockedByQuota(AccountOf(lease.Account));
             }
         }
 
@@ -776,7 +855,7 @@ public sealed class RegionTable(RegionRules rules, IPlacement placement, Func<Da
         node.Table = next;
         node.Room = NodeRoom.Of(next, node.Room.Open, BitOf);
         rooms[node.Position] = node.Room;
-        if (before.Cards.Count != next.Cards.Count || !before.Cards.Zip(next.Cards).All(c => ReferenceEquals(c.First.Report, c.Second.Report) && c.First.Present == c.Second.Present)
+        if (before.Cards.Count != next.Cards.Count || !before.Cards.Zip(next.Cards).All(c => ReferenceEquals(c.First.Report, c.Second.Report) && c.First.Present == c.Second.Present && c.First.Drained == c.Second.Drained)
             || (before.CpuMilli, before.MemoryMiB, before.DiskMiB) != (next.CpuMilli, next.MemoryMiB, next.DiskMiB))
         {
             Gain(node);

@@ -22,6 +22,9 @@ public interface ITaskIndex
     /// <param name="cancellationToken">Ends the wait.</param>
     Task<IReadOnlyList<Ticket>> WaitingAsync(string account, string function, Ticket? after, int limit, CancellationToken cancellationToken);
 
+    /// <summary>Number of enqueued tasks of one function before a place in its queue, however long it is.</summary>
+    Task<long> CountAheadAsync(string account, string function, Ticket ticket, CancellationToken cancellationToken);
+
     /// <summary>Ids of tasks of one function that are not final, after <paramref name="afterTaskId"/>, ascending.</summary>
     Task<IReadOnlyList<string>> LiveAsync(string account, string function, string? afterTaskId, int limit, CancellationToken cancellationToken);
 

@@ -34,6 +34,8 @@ public static class TaskViews
             Events = state.Events,
             Recorded = submission.Recorded,
             ContactLostSince = contactLostSince,
+            Priority = submission.Priority,
+            RetryAt = state.Status is GpuTaskStatus.Retrying ? state.WakeAt : null,
         };
     }
 

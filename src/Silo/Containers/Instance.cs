@@ -30,6 +30,7 @@ internal sealed partial class Instance : IDisposable
     private InstanceState state;
     private Phase phase = Phase.BringUp;
     private long version;
+    private bool pulling;
     private bool endedByRun;
     private long? killAt;
 
@@ -162,6 +163,7 @@ internal sealed partial class Instance : IDisposable
                 Failure = memo.Failure,
                 CreatedAt = memo.CreatedAt,
                 Version = version,
+                PullingImage = pulling,
             };
         }
     }
@@ -554,6 +556,7 @@ internal sealed partial class Instance : IDisposable
         {
             LogPulling(services.Logger, Id, container.Image);
             var login = container.RegistryUser is { } user ? new RegistryLogin(user, container.RegistryPassword ?? "") : null;
+            SetPulling(true);
             try
             {
                 await services.Engine.PullImageAsync(container.Image, login, services.Options.ImagePullTimeout, step);
@@ -561,6 +564,10 @@ internal sealed partial class Instance : IDisposable
             catch (EngineException e) when (e.Fault == EngineFault.ImageMissing)
             {
                 throw new EngineException(EngineFault.ImageMissing, $"Image '{container.Image}' is not on the node and could not be pulled: {e.Message}", e);
+            }
+            finally
+            {
+                SetPulling(false);
             }
 
             image = await services.Engine.FindImageAsync(container.Image, step)
@@ -1246,6 +1253,15 @@ internal sealed partial class Instance : IDisposable
         if (state != next)
         {
             state = next;
+            Changed();
+        }
+    }
+
+    private void SetPulling(bool now)
+    {
+        lock (gate)
+        {
+            pulling = now;
             Changed();
         }
     }

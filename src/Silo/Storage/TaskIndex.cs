@@ -56,6 +56,16 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
             cancellationToken);
     }
 
+    public async Task<long> CountAheadAsync(string account, string function, Ticket ticket, CancellationToken cancellationToken)
+    {
+        var rows = await database.QueryAsync(
+            CountAheadText,
+            [("account", account), ("function", function), ("rank", -ticket.Priority), ("enqueuedAt", ticket.EnqueuedAt.ToUnixTimeMilliseconds()), ("taskId", ticket.TaskId)],
+            r => r.GetInt64(0),
+            cancellationToken);
+        return rows[0];
+    }
+
     public async Task<IReadOnlyList<string>> LiveAsync(string account, string function, string? afterTaskId, int limit, CancellationToken cancellationToken) =>
         await database.QueryAsync(
             LiveText,
@@ -79,6 +89,11 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
 
     internal const string CountText =
         "select status, count(*) from grain_state where kind = 'task' and listed = 1 and account = @account and function = @function group by status";
+
+    internal const string CountAheadText =
+        "select count(*) from grain_state "
+        + "where kind = 'task' and status = 'Enqueued' and account = @account and function = @function "
+        + "and (-priority, enqueued_at, task_id) < (@rank, @enqueuedAt, @taskId)";
 
     internal const string LiveText =
         "select task_id from grain_state "

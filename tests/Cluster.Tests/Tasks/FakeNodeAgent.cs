@@ -32,6 +32,12 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
 
     public LaunchFailure? FailLaunches { get; set; }
 
+    /// <summary>What becomes of the runs of an instance that is stopped by force.</summary>
+    public RunOutcome ForcedOutcome { get; set; } = RunOutcome.Cancelled;
+
+    /// <summary>True leaves new instances in the state of fetching their image.</summary>
+    public bool PullsForEver { get; set; }
+
     /// <summary>Throws away the next so many run orders after acting on them: the caller sees a fault, the run goes on.</summary>
     public int LoseAnswers;
 
@@ -45,7 +51,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
 
     public async Task<LaunchOutcome> LaunchAsync(LaunchOrder order, CancellationToken cancellationToken)
     {
-        var instance = new Instance(order, Interlocked.Increment(ref version));
+        var instance = new Instance(order, Interlocked.Increment(ref version), PullsForEver);
         if (!instances.TryAdd(order.Lease.InstanceId, instance))
         {
             return LaunchOutcome.Accepted;
@@ -59,7 +65,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
         }
         else
         {
-            await TellAsync(instance, InstanceState.Ready);
+            await TellAsync(instance, instance.Pulls && PullsForEver ? InstanceState.Creating : InstanceState.Ready);
         }
 
         return LaunchOutcome.Accepted;
@@ -76,7 +82,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
                     return;
                 }
 
-                await EndAsync(run, RunOutcome.Cancelled);
+                await EndAsync(run, ForcedOutcome);
             }
 
             await TellAsync(instance, InstanceState.Gone);
@@ -171,7 +177,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
                 }, stoppingToken);
                 foreach (var instance in instances.Values)
                 {
-                    await TellAsync(instance, InstanceState.Ready);
+                    await TellAsync(instance, instance.Pulls && PullsForEver ? InstanceState.Creating : InstanceState.Ready);
                 }
             }
             catch (Exception exception) when (exception is not OperationCanceledException)
@@ -257,11 +263,12 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
             Revision = instance.Order.Revision,
             Runs = [.. runs.Values.Where(run => run.Order.InstanceId == lease.InstanceId).Select(run => run.Order.RunId)],
             Failure = failure,
+            PullingImage = state is InstanceState.Creating,
             Version = Interlocked.Increment(ref version),
         });
     }
 
-    private sealed record Instance(LaunchOrder Order, long Version);
+    private sealed record Instance(LaunchOrder Order, long Version, bool Pulls);
 
     private sealed record Run(RunOrder Order)
     {

@@ -87,7 +87,7 @@ public sealed class RegionTableTests
             Reason(region, Build.Demand("a", "f", 1_024, cpuMilli: 65_000)));
         region.State(Build.Demand("a", "g", 10_000, more: 2), T0);
         Assert.Equal(
-            (WaitReason.NoFreeCard, "8192 MiB are needed on one card of type fc.gpu.tesla.1; the most free for this account is 6384 MiB, 1808 short."),
+            (WaitReason.Fragmented, "8192 MiB are needed on one card of type fc.gpu.tesla.1; the most free for this account is 6384 MiB, 1808 short."),
             Reason(region, Build.Demand("a", "f", 8_192)));
         Assert.Equal(
             (WaitReason.NoFreeCard, "2 empty cards of type fc.gpu.tesla.1 are needed on one node; the node with the most has 0, all nodes together 0."),

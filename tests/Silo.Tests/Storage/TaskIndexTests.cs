@@ -293,6 +293,10 @@ public abstract class TaskIndexTests
 
         Assert.Equal(order, seen.Select(t => t.TaskId));
         Assert.Equal(new Ticket("late", 9, At(5)), seen[0]);
+        for (var place = 0; place < seen.Count; place++)
+        {
+            Assert.Equal(place, await store.Tasks.CountAheadAsync(account, "f", seen[place], Cancel));
+        }
     }
 
     [Fact]

@@ -99,7 +99,7 @@ public sealed record NodeRoom
             CpuMilli = cpu,
             MemoryMiB = memory,
             DiskMiB = disk,
-            Cards = [.. table.Cards.Where(c => c.Present).Select(c => RoomOn(c.Report, table.Leases, bitOf))],
+            Cards = [.. table.Cards.Where(c => c.Present).Select(c => RoomOn(c, table.Leases, bitOf))],
         };
     }
 
@@ -231,8 +231,9 @@ public sealed record NodeRoom
         return this with { CpuMilli = CpuMilli - shape.CpuMilli, MemoryMiB = MemoryMiB - shape.MemoryMiB, DiskMiB = DiskMiB - shape.DiskMiB, Cards = cards };
     }
 
-    private static CardRoom RoomOn(CardReport card, IReadOnlyList<Lease> leases, Func<string, ulong> bitOf)
+    private static CardRoom RoomOn(CardRecord record, IReadOnlyList<Lease> leases, Func<string, ulong> bitOf)
     {
+        var card = record.Report;
         var used = 0L;
         string? owner = null;
         foreach (var lease in leases)
@@ -247,7 +248,7 @@ public sealed record NodeRoom
             }
         }
 
-        return card.State == CardState.Ready
+        return card.State == CardState.Ready && record.Drained is null
             ? new CardRoom(card.Uuid, bitOf(card.Type), card.MemoryMiB, (int)Math.Max(0, card.MemoryMiB - used), owner)
             : new CardRoom(card.Uuid, 0, card.MemoryMiB, 0, owner);
     }
