@@ -105,7 +105,7 @@ public sealed class OperatorTests : IAsyncLifetime
         {
             Reason = TaskWaitReason.Quota,
             Detail = "100 too many.",
-            Short = new CapacityShort(MilliCards: 100),
+            Missing = new CapacityShort(MilliCards: 100),
             Rank = 123_456,
             FunctionRank = 2,
             EstimatedStart = DateTimeOffset.UnixEpoch.AddSeconds(5),

@@ -42,12 +42,12 @@ internal static class TaskWait
         json.WriteString("reason", wait.Reason.ToString());
         json.WriteString("detail", wait.Detail);
         json.WriteStartObject("short");
-        json.WriteNumber("milliCards", wait.Short.MilliCards);
-        json.WriteNumber("gpuMemoryMiB", wait.Short.GpuMiB);
-        json.WriteNumber("cards", wait.Short.Cards);
-        json.WriteNumber("cpuMilli", wait.Short.CpuMilli);
-        json.WriteNumber("memoryMiB", wait.Short.MemoryMiB);
-        json.WriteNumber("diskMiB", wait.Short.DiskMiB);
+        json.WriteNumber("milliCards", wait.Missing.MilliCards);
+        json.WriteNumber("gpuMemoryMiB", wait.Missing.GpuMiB);
+        json.WriteNumber("cards", wait.Missing.Cards);
+        json.WriteNumber("cpuMilli", wait.Missing.CpuMilli);
+        json.WriteNumber("memoryMiB", wait.Missing.MemoryMiB);
+        json.WriteNumber("diskMiB", wait.Missing.DiskMiB);
         json.WriteEndObject();
         WriteRank(json, "rank", wait.Rank);
         WriteRank(json, "functionRank", wait.FunctionRank);

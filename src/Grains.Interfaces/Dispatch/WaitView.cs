@@ -60,7 +60,7 @@ public enum TaskWaitReason
     Behind = 26,
 
     /// <summary>There is room, but it is kept for one that waits longer and needs more at once.</summary>
-    ReservedForOlder = 27,
+    KeptForOlder = 27,
 
     /// <summary>What could serve is being drained by an operator.</summary>
     NodeDrained = 28,
@@ -80,7 +80,7 @@ public sealed record WaitView
     [Id(1)] public required string Detail { get; init; }
 
     /// <summary>How much is missing.</summary>
-    [Id(2)] public CapacityShort Short { get; init; } = CapacityShort.Nothing;
+    [Id(2)] public CapacityShort Missing { get; init; } = CapacityShort.Nothing;
 
     /// <summary>Place in the function's queue, from 1, as the store had it at this moment: exact however long the queue is.</summary>
     [Id(3)] public long Rank { get; init; }

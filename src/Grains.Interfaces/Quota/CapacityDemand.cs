@@ -138,7 +138,7 @@ public sealed record DemandAnswer(
     [Id(5)] public IReadOnlyList<string> Evict { get; init; } = [];
 
     /// <summary>How much is missing.</summary>
-    [Id(6)] public CapacityShort Short { get; init; } = CapacityShort.Nothing;
+    [Id(6)] public CapacityShort Missing { get; init; } = CapacityShort.Nothing;
 
     /// <summary>Place of the demand among those of its account, from 1; 0 if it does not wait.</summary>
     [Id(7)] public int RankInAccount { get; init; }

@@ -28,7 +28,7 @@ public sealed partial class DispatcherGrain
         {
             Reason = reason,
             Detail = detail,
-            Short = missing,
+            Missing = missing,
             Rank = ahead + 1,
             FunctionRank = answered?.RankInAccount ?? 0,
             EstimatedStart = start,
@@ -36,7 +36,7 @@ public sealed partial class DispatcherGrain
         };
     }
 
-    private (TaskWaitReason Reason, string Detail, CapacityShort Short) ReasonFor(Ticket ticket, long ahead, DateTimeOffset now)
+    private (TaskWaitReason Reason, string Detail, CapacityShort Missing) ReasonFor(Ticket ticket, long ahead, DateTimeOffset now)
     {
         if (function is not { } current)
         {
@@ -62,7 +62,7 @@ public sealed partial class DispatcherGrain
         }
 
         return answered is { Reason: not WaitReason.None } answer
-            ? (CodeOf(answer.Reason), answer.Detail, answer.Short)
+            ? (CodeOf(answer.Reason), answer.Detail, answer.Missing)
             : Plain(TaskWaitReason.NoFreeSlot, pool.Instances.Count > 0
                 ? $"The function's {pool.Instances.Count} instance(s) have no free slot."
                 : "An instance is being asked for.");
@@ -120,7 +120,7 @@ public sealed partial class DispatcherGrain
         WaitReason.NoRoomOnNode => TaskWaitReason.NoRoomOnNode,
         WaitReason.NoNode => TaskWaitReason.NoNode,
         WaitReason.Behind => TaskWaitReason.Behind,
-        WaitReason.KeptForOther => TaskWaitReason.ReservedForOlder,
+        WaitReason.KeptForOther => TaskWaitReason.KeptForOlder,
         WaitReason.Drained => TaskWaitReason.NodeDrained,
         WaitReason.CardsUnfit => TaskWaitReason.CardsUnfit,
         _ => TaskWaitReason.Unknown,

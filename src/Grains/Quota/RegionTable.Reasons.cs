@@ -7,7 +7,7 @@ namespace GpuTasks.Quota;
 public sealed partial class RegionTable
 {
     /// <summary>The first thing that stands in the way, in words and with the amount short.</summary>
-    private (WaitReason Reason, string Detail, CapacityShort Short) ReasonOf(Demand demand, DateTimeOffset now)
+    private (WaitReason Reason, string Detail, CapacityShort Missing) ReasonOf(Demand demand, DateTimeOffset now)
     {
         var (shape, account) = (demand.Shape, demand.Account);
         if (MilliCards(shape) is > 0 and var share && account.Held + share + ReservedForOthers(demand) > account.Limit)
@@ -65,7 +65,7 @@ public sealed partial class RegionTable
     }
 
     /// <summary>No node that takes anything new could serve, even empty: is it that there is none, or that it may not?</summary>
-    private (WaitReason Reason, string Detail, CapacityShort Short) ReasonWithoutCard(Demand demand, List<NodeEntry> serving, List<NodeEntry> open)
+    private (WaitReason Reason, string Detail, CapacityShort Missing) ReasonWithoutCard(Demand demand, List<NodeEntry> serving, List<NodeEntry> open)
     {
         var (shape, type) = (demand.Shape, demand.Stated.Shape.GpuType!);
         if (serving.Exists(n => Imagined(n, healthy: false).FitsCards(shape, "")))
@@ -99,7 +99,7 @@ public sealed partial class RegionTable
         open: true,
         BitOf);
 
-    private static (WaitReason Reason, string Detail, CapacityShort Short) NoFreeCard(List<NodeEntry> able, Shape shape, string type, string account)
+    private static (WaitReason Reason, string Detail, CapacityShort Missing) NoFreeCard(List<NodeEntry> able, Shape shape, string type, string account)
     {
         var cards = able.SelectMany(n => n.Room.Cards).Where(c => c.Type != 0 && (c.Type & shape.Types) != 0).ToList();
         var size = cards.Select(c => c.SizeMiB).DefaultIfEmpty().Max();

@@ -163,7 +163,7 @@ public sealed partial class RegionTable(RegionRules rules, IPlacement placement,
         IReadOnlyCollection<Lease> mine = held.GetValueOrDefault(key)?.Values is { } leases ? leases : [];
         return new DemandAnswer([.. mine], reason, detail)
         {
-            Short = missing,
+            Missing = missing,
             Rank = open is null ? 0 : QueueOrder.RankOf(open, demands.Values, now),
             RankInAccount = open is null ? 0 : QueueOrder.RankInAccount(open, now),
             Yield = [.. mine.Where(lease => yielding.ContainsKey(lease.InstanceId) || DrainOf(lease) is not null).Select(lease => lease.InstanceId)],

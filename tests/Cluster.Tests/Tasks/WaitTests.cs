@@ -93,7 +93,7 @@ public sealed class WaitTests : IAsyncLifetime
         await Region.SetQuota("1001", 500, 1);
         var whole = await SubmitAsync(await FunctionAsync(T4, Card), "ok");
         var wait = await UntilReasonAsync(whole, TaskWaitReason.Quota);
-        Assert.Equal((500, 1L), (wait.Short.MilliCards, wait.Rank));
+        Assert.Equal((500, 1L), (wait.Missing.MilliCards, wait.Rank));
         await Region.SetQuota("1001", 30_000, 1);
         await UntilAsync(async () => (await whole.Get(includeData: false))!.Status is GpuTaskStatus.Succeeded);
 

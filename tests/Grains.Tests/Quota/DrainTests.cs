@@ -95,7 +95,7 @@ public sealed class DrainTests
         Assert.Equal(WaitReason.NoFreeCard, region.State(Build.Demand("b", "gang", 2 * Card), T0).Reason);
         region.Release("n2", held.First(l => l.Node == "n2").InstanceId, T0);
         var answer = region.State(Build.Demand("b", "gang", 2 * Card), T0);
-        Assert.Equal((WaitReason.Fragmented, 1), (answer.Reason, answer.Short.Cards));
+        Assert.Equal((WaitReason.Fragmented, 1), (answer.Reason, answer.Missing.Cards));
     }
 
     [Fact]
@@ -105,11 +105,11 @@ public sealed class DrainTests
         region.SetQuota("a", 1_400, 1, T0);
         region.State(Build.Demand("a", "f", Card), T0);
         var answer = region.State(Build.Demand("a", "g", 8_192), T0);
-        Assert.Equal((100, 1), (answer.Short.MilliCards, answer.RankInAccount));
+        Assert.Equal((100, 1), (answer.Missing.MilliCards, answer.RankInAccount));
         region.State(Build.Demand("b", "x", Card), T0);
         var other = region.State(Build.Demand("a", "h", 4_096) with { OldestWaitingSince = T0.AddSeconds(1) }, T0);
         Assert.Equal((2, 3), (other.RankInAccount, other.Rank));
-        Assert.Equal(4_096, other.Short.GpuMiB);
+        Assert.Equal(4_096, other.Missing.GpuMiB);
     }
 }
 
@@ -126,7 +126,7 @@ public sealed class KeptPartTests
         region.State(Build.Demand("a", "kept", Card, more: 0) with { Reserved = 2 }, T0);
         var other = region.State(Build.Demand("a", "f", Card, more: 3), T0);
         Assert.Single(other.Leases);
-        Assert.Equal((WaitReason.Quota, 1_000), (other.Reason, other.Short.MilliCards));
+        Assert.Equal((WaitReason.Quota, 1_000), (other.Reason, other.Missing.MilliCards));
         Assert.Contains("2000 are reserved for its other functions", other.Detail, StringComparison.Ordinal);
         Assert.Equal(2, region.State(Build.Demand("a", "kept", Card, more: 2) with { Reserved = 2 }, T0).Leases.Count);
         Assert.Single(region.State(Build.Demand("b", "f", Card), T0).Leases);
