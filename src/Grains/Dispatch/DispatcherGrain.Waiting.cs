@@ -1,4 +1,3 @@
-using GpuTasks.Nodes;
 using GpuTasks.Quota;
 
 namespace GpuTasks.Dispatch;
