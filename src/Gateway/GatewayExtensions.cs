@@ -32,6 +32,7 @@ public static class GatewayExtensions
         services.AddSingleton<AuditTrail>();
         services.AddSingleton<Authenticator>();
         services.AddSingleton<BodyBudget>();
+        services.AddSingleton<FunctionCache>();
         services.AddSingleton<HealthEndpoints>();
         services.AddSingleton<IStartupFilter, ShellFilter>();
 

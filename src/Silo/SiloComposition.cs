@@ -25,6 +25,13 @@ public static class SiloComposition
             .ValidateDataAnnotations()
             .ValidateOnStart();
         builder.Services.TryAddSingleton<DestinationCaller>();
+        builder.Services.TryAddSingleton<FreshTasks>();
+        // A task that waits needs no activation, and one that was only looked at has no reason to keep it.
+        builder.Configure<GrainCollectionOptions>(options =>
+        {
+            options.CollectionQuantum = TimeSpan.FromSeconds(5);
+            options.ClassSpecificCollectionAge[typeof(TaskGrain).FullName!] = TimeSpan.FromSeconds(10);
+        });
         builder.Services.AddOptions<RetentionOptions>()
             .Bind(configuration.GetSection(RetentionOptions.Section))
             .ValidateDataAnnotations()

@@ -34,7 +34,9 @@ internal static class FunctionEndpoints
         for (var round = 0; round < MaxConflicts; round++)
         {
             var now = await grain.Get(call.Aborted) ?? throw ApiErrors.FunctionNotFound(name);
-            switch (await change(grain, now))
+            var done = await change(grain, now);
+            call.FunctionChanged(name);
+            switch (done)
             {
                 case FunctionChange.Done:
                     return await call.NeedFunctionAsync(name);
@@ -75,7 +77,9 @@ internal static class FunctionEndpoints
     private static async Task DeleteAsync(ApiCall call)
     {
         var name = call.Function;
-        if (await call.FunctionGrain(name).Delete(CancellationToken.None) == FunctionChange.NotFound)
+        var deleted = await call.FunctionGrain(name).Delete(CancellationToken.None);
+        call.FunctionChanged(name);
+        if (deleted == FunctionChange.NotFound)
         {
             throw ApiErrors.FunctionNotFound(name);
         }

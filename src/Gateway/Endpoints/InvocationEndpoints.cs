@@ -28,9 +28,16 @@ internal static class InvocationEndpoints
             Names.CheckTaskId(TaskIdHeader, given);
         }
 
-        var function = await call.NeedFunctionAsync(name);
+        var function = await call.NeedRecentFunctionAsync(name);
         var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
         var config = function.AsyncConfigs.GetValueOrDefault(qualifier) ?? new AsyncInvokeConfig();
+        if (given.Length > 0 && !config.TaskMode)
+        {
+            // It may just have been switched on through another gateway.
+            function = await call.NeedFunctionAsync(name);
+            config = function.AsyncConfigs.GetValueOrDefault(qualifier) ?? new AsyncInvokeConfig();
+        }
+
         if (given.Length > 0 && !config.TaskMode)
         {
             throw ApiErrors.InvalidArgument(
@@ -51,10 +58,14 @@ internal static class InvocationEndpoints
         };
 
         // Not given up when the caller goes away: whether it was accepted must not depend on that.
-        var task = call.Grains.GetGrain<ITaskGrain>(new TaskKey(call.Account, name, taskId).ToString());
-        if (await call.InTimeAsync(() => task.Submit(submission, CancellationToken.None)) == SubmitOutcome.AlreadyExists)
+        var tasks = call.Grains.GetGrain<ITaskBatchGrain>($"{call.Account}/{name}");
+        var outcomes = await call.InTimeAsync(() => tasks.Submit(new TaskBatch([new NewTask(taskId, submission)]), CancellationToken.None));
+        switch (outcomes[0])
         {
-            throw ApiErrors.TaskAlreadyExists(taskId);
+            case BatchOutcome.AlreadyExists:
+                throw ApiErrors.TaskAlreadyExists(taskId);
+            case BatchOutcome.Unavailable:
+                throw ApiErrors.Unavailable();
         }
 
         call.Http.Response.Headers["X-Fc-Async-Task-Id"] = taskId;

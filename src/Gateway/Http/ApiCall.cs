@@ -21,7 +21,7 @@ internal enum Access
 }
 
 /// <summary>One authenticated request with its body read.</summary>
-internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGrainFactory grains, GatewayOptions options)
+internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGrainFactory grains, FunctionCache functions, GatewayOptions options)
 {
     /// <summary>With what comes before and after, an answer stays below 5 s also while the store stands still.</summary>
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(4);
@@ -64,6 +64,13 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
     /// <summary>The function, which must exist in the caller's account.</summary>
     public async Task<FunctionSnapshot> NeedFunctionAsync(string function) =>
         await InTimeAsync(() => FunctionGrain(function).Get(Aborted)) ?? throw ApiErrors.FunctionNotFound(function);
+
+    /// <summary>The function as it was at most a second ago. Nothing may be refused for what it says: see <see cref="NeedFunctionAsync"/>.</summary>
+    public async Task<FunctionSnapshot> NeedRecentFunctionAsync(string function) =>
+        await InTimeAsync(() => functions.GetAsync($"{Account}/{function}")) ?? throw ApiErrors.FunctionNotFound(function);
+
+    /// <summary>To be called after every change of a function, so that the caller's next request meets it as it is.</summary>
+    public void FunctionChanged(string function) => functions.Forget($"{Account}/{function}");
 
     /// <summary>
     /// Asks until there is an answer, together with all such waits of this request for at most 4 s. A silo that goes away
@@ -153,6 +160,7 @@ internal static class ApiRoutes
         var grains = services.GetRequiredService<IGrainFactory>();
         var rates = services.GetRequiredService<RateLimits>();
         var audit = services.GetRequiredService<AuditTrail>();
+        var functions = services.GetRequiredService<FunctionCache>();
         routes.MapMethods(pattern, [method], async http =>
         {
             var caller = await authenticator.AuthenticateAsync(http.Request);
@@ -166,7 +174,7 @@ internal static class ApiRoutes
                 audit.Watch(http, caller, ApiTable.OperationOf(http));
             }
 
-            await handle(new ApiCall(http, caller, body, grains, options));
+            await handle(new ApiCall(http, caller, body, grains, functions, options));
         }).WithMetadata(new ApiRoute(method, access));
     }
 

@@ -28,6 +28,9 @@ public sealed partial class DispatcherGrain(
     private static readonly TimeSpan ReconcilePeriod = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan UnknownInstanceGrace = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+
+    /// <summary>Between two statements of demand, so that a stream of offers is told together. The first is told at once.</summary>
+    private static readonly TimeSpan DemandPause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan LongestBackoff = TimeSpan.FromSeconds(60);
 
     private readonly TicketWindow window = new(options.Value.WindowCapacity);
@@ -48,14 +51,15 @@ public sealed partial class DispatcherGrain(
     private bool refilling;
     private bool clearing;
 
-    private string Account => this.GetPrimaryKeyString().Split('/')[0];
+    private string Account { get; set; } = "";
 
-    private string Function => this.GetPrimaryKeyString().Split('/')[1];
+    private string Function { get; set; } = "";
 
     /// <inheritdoc />
     public override async Task OnActivateAsync(CancellationToken cancellationToken)
     {
         activatedAt = clock.GetUtcNow();
+        (Account, Function) = this.GetPrimaryKeyString().Split('/') is [var account, var name] ? (account, name) : throw new FormatException(this.GetPrimaryKeyString());
         await ReadFunctionAsync();
         this.RegisterGrainTimer(TickAsync, new GrainTimerCreationOptions(TimeSpan.Zero, TickPeriod) { Interleave = true });
     }
@@ -64,8 +68,7 @@ public sealed partial class DispatcherGrain(
     public Task Offer(Ticket ticket, CancellationToken cancellationToken = default)
     {
         window.Offer(ticket);
-        Dispatch();
-        return StateDemandAsync();
+        return DispatchOrWantMoreAsync();
     }
 
     /// <inheritdoc />
@@ -76,8 +79,7 @@ public sealed partial class DispatcherGrain(
             window.Offer(ticket);
         }
 
-        Dispatch();
-        return StateDemandAsync();
+        return DispatchOrWantMoreAsync();
     }
 
     /// <inheritdoc />
@@ -181,7 +183,7 @@ public sealed partial class DispatcherGrain(
     public Task<DispatcherStatus> GetStatus(CancellationToken cancellationToken = default) => Task.FromResult(new DispatcherStatus
     {
         WindowLength = window.Count,
-        Instances = [.. pool.Instances.Select(instance => instance.Status ?? new InstanceStatus
+        Instances = [.. pool.Instances.Select(instance => instance.Status is { } status ? status with { Runs = instance.RunsReported } : new InstanceStatus
         {
             InstanceId = instance.Lease.InstanceId,
             Node = instance.Lease.Node,
@@ -301,6 +303,13 @@ public sealed partial class DispatcherGrain(
         }
     }
 
+    /// <summary>What found no slot is told to the region; what did changes nothing for it until the next tick.</summary>
+    private Task DispatchOrWantMoreAsync()
+    {
+        Dispatch();
+        return window.Count > 0 ? StateDemandAsync() : Task.CompletedTask;
+    }
+
     private Assignment? TryAssign(FunctionSnapshot current, string owner, bool isTask, DateTimeOffset now) => pool.TryAssign(
         owner, isTask, current.SpecRevision, current.Spec.InstanceConcurrency, TimeSpan.FromSeconds(current.Spec.TimeoutSeconds), Guid.NewGuid().ToString("N"), now);
 
@@ -370,6 +379,10 @@ public sealed partial class DispatcherGrain(
                 handledFailures.IntersectWith(answer.Leases.Select(lease => lease.InstanceId));
                 answered = answer;
                 await StartAndStopInstancesAsync(answer);
+                if (stateAgain)
+                {
+                    await Task.Delay(DemandPause);
+                }
             }
             while (stateAgain);
         }

@@ -45,13 +45,52 @@ public sealed class PooledInstance
     /// <summary>Slots given out, by owner.</summary>
     public Dictionary<string, Assignment> Assignments { get; } = [];
 
+    /// <summary>Owners of the runs that the node reported last, without those that have ended since.</summary>
+    public HashSet<string> Reported { get; private set; } = [];
+
     /// <summary>Slots in use: given out here or reported by the node.</summary>
-    public int InUse
+    public int InUse => Assignments.Count + reportedAlone;
+
+    /// <summary>Runs that the node reported last, without those that have ended since.</summary>
+    public IReadOnlyList<string> RunsReported => [.. (Status?.Runs ?? []).Where(run => Reported.Contains(TaskViews.OwnerOf(run)))];
+
+    // Kept up to date instead of counted, since it is asked for each instance with each slot that is given out.
+    private int reportedAlone;
+
+    /// <summary>Takes in the node's word.</summary>
+    public void Observe(InstanceStatus status)
     {
-        get
+        Status = status;
+        Launched = true;
+        WasReady |= status.State is InstanceState.Ready or InstanceState.Retiring;
+        Reported = [.. status.Runs.Select(TaskViews.OwnerOf)];
+        reportedAlone = Reported.Count(owner => !Assignments.ContainsKey(owner));
+    }
+
+    /// <summary>Gives a slot out, or changes what is known of it.</summary>
+    public void Assign(Assignment assignment)
+    {
+        if (Assignments.TryAdd(assignment.Owner, assignment))
         {
-            var runs = Status?.Runs ?? [];
-            return Assignments.Count + runs.Count(run => !Assignments.ContainsKey(TaskViews.OwnerOf(run)));
+            reportedAlone -= Reported.Contains(assignment.Owner) ? 1 : 0;
+        }
+        else
+        {
+            Assignments[assignment.Owner] = assignment;
+        }
+    }
+
+    /// <summary>Takes a slot back.</summary>
+    /// <param name="owner">Who had it.</param>
+    /// <param name="ended">True if the owner's run is known to be over, whatever the node reported.</param>
+    public void Free(string owner, bool ended)
+    {
+        var isAssigned = Assignments.Remove(owner);
+        var isReported = Reported.Contains(owner);
+        reportedAlone += (isAssigned && isReported ? 1 : 0) - (isReported && ended ? 1 : 0);
+        if (ended)
+        {
+            Reported.Remove(owner);
         }
     }
 
@@ -107,9 +146,7 @@ public sealed class InstancePool
             return null;
         }
 
-        instance.Status = status;
-        instance.Launched = true;
-        instance.WasReady |= status.State is InstanceState.Ready or InstanceState.Retiring;
+        instance.Observe(status);
         UpdateIdle(instance, now);
         return instance;
     }
@@ -141,7 +178,7 @@ public sealed class InstancePool
             Revision = revision,
         };
         var assignment = new Assignment(slot, owner, isTask, now);
-        best.Assignments[owner] = assignment;
+        best.Assign(assignment);
         best.IdleSince = null;
         return assignment;
     }
@@ -151,7 +188,7 @@ public sealed class InstancePool
     {
         if (Holder(assignment) is { } instance)
         {
-            instance.Assignments[assignment.Owner] = assignment with { Accepted = true };
+            instance.Assign(assignment with { Accepted = true });
         }
     }
 
@@ -160,7 +197,7 @@ public sealed class InstancePool
     {
         if (Holder(assignment) is { } instance)
         {
-            instance.Assignments.Remove(assignment.Owner);
+            instance.Free(assignment.Owner, ended: false);
             UpdateIdle(instance, now);
         }
     }
@@ -174,12 +211,8 @@ public sealed class InstancePool
             return null;
         }
 
-        instance.Assignments.Remove(owner, out var held);
-        if (instance.Status is { } status)
-        {
-            instance.Status = status with { Runs = [.. status.Runs.Where(run => TaskViews.OwnerOf(run) != owner)] };
-        }
-
+        instance.Assignments.TryGetValue(owner, out var held);
+        instance.Free(owner, ended: true);
         UpdateIdle(instance, now);
         return now - held?.At;
     }
@@ -192,7 +225,7 @@ public sealed class InstancePool
         from instance in instances.Values
         from assignment in instance.Assignments.Values
         where now - assignment.At >= patience
-            && instance.Status?.Runs.Any(run => TaskViews.OwnerOf(run) == assignment.Owner) != true
+            && !instance.Reported.Contains(assignment.Owner)
         select assignment;
 
     /// <summary>True while an instance is on its way to being ready.</summary>

@@ -9,17 +9,21 @@ using Orleans.Storage;
 namespace GpuTasks.Tasks;
 
 /// <summary>
-/// Writes the first row of tasks in place of their grains. A row that exists is left alone by the store's own check, which
-/// holds among all writers; the grain of a new row finds it when it is first needed.
+/// Writes the first row of tasks in place of their grains, so that a task which waits has no activation. A row that exists is
+/// left alone by the store's own check, which holds among all writers; the grain of a new row finds it when it is first needed.
 /// </summary>
 [GrainType("task-batch")]
 [StatelessWorker, Reentrant]
 public sealed partial class TaskBatchGrain(
     [FromKeyedServices(StoreNames.Provider)] IGrainStorage storage,
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
+    FreshTasks fresh,
     ILogger<TaskBatchGrain> logger) : Grain, ITaskBatchGrain
 {
     private static readonly GrainType TaskType = GrainType.Create("task");
+
+    // Accepted, and not yet told to the dispatcher.
+    private List<Ticket> accepted = [];
 
     /// <inheritdoc />
     public async Task<IReadOnlyList<BatchOutcome>> Submit(TaskBatch batch, CancellationToken cancellationToken = default)
@@ -30,16 +34,25 @@ public sealed partial class TaskBatchGrain(
             .Select(task => TaskMachine.Apply(new TaskState(), new Submitted(now, new TaskKey(function[0], function[1], task.TaskId), task.Submission)))
             .ToList();
         var outcomes = await Task.WhenAll(rows.Select(AddAsync));
-        var tickets = rows
+        var isFirst = accepted.Count == 0;
+        accepted.AddRange(rows
             .Where((_, i) => outcomes[i] is BatchOutcome.Accepted)
-            .Select(row => new Ticket(row.Key!.Value.TaskId, row.Submission!.Priority, row.EnqueuedAt))
-            .ToList();
-        if (tickets.Count > 0)
+            .Select(row => new Ticket(row.Key!.Value.TaskId, row.Submission!.Priority, row.EnqueuedAt)));
+        if (isFirst && accepted.Count > 0)
         {
-            GrainFactory.GetGrain<IDispatcherGrain>(this.GetPrimaryKeyString()).OfferMany(tickets, CancellationToken.None).Ignore();
+            OfferAsync().Ignore();
         }
 
         return outcomes;
+    }
+
+    /// <summary>One message for all that the same commit accepted: their calls are next in line on this scheduler.</summary>
+    private async Task OfferAsync()
+    {
+        await Task.Yield();
+        var tickets = accepted;
+        accepted = [];
+        await GrainFactory.GetGrain<IDispatcherGrain>(this.GetPrimaryKeyString()).OfferMany(tickets, CancellationToken.None);
     }
 
     private async Task<BatchOutcome> AddAsync(TaskState task)
@@ -60,7 +73,9 @@ public sealed partial class TaskBatchGrain(
     {
         try
         {
-            await storage.WriteStateAsync(StoreNames.Task, id, new GrainState<TaskState>(task));
+            var row = new GrainState<TaskState>(task);
+            await storage.WriteStateAsync(StoreNames.Task, id, row);
+            fresh.Add(task.Key!.Value.ToString(), row);
             return BatchOutcome.Accepted;
         }
         catch (InconsistentStateException)

@@ -5,7 +5,6 @@ using GpuTasks.Store;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
-using Orleans.Core;
 using Orleans.Storage;
 
 namespace GpuTasks.Tasks;
@@ -15,12 +14,11 @@ namespace GpuTasks.Tasks;
 /// scheduler, so that no caller waits for a node or a dispatcher; each is harmless to repeat and carries the attempt.
 /// </summary>
 [GrainType("task")]
-[CollectionAgeLimit(Minutes = 2)]
 public sealed partial class TaskGrain(
-    IGrainContext context,
     [FromKeyedServices(StoreNames.Provider)] IGrainStorage storage,
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
     DestinationCaller destinations,
+    FreshTasks fresh,
     IOptions<RetentionOptions> retention,
     ILogger<TaskGrain> logger) : Grain, ITaskGrain, IDisposable
 {
@@ -32,10 +30,8 @@ public sealed partial class TaskGrain(
     /// <summary>By how much the clock of the silo that purges may be ahead of this one.</summary>
     private static readonly TimeSpan ClockDifference = TimeSpan.FromMinutes(1);
 
-    private static readonly TaskState Nothing = new();
-
     // Read when it is first needed instead of at activation, so that a new task is one write and no read.
-    private readonly StateStorageBridge<TaskState> store = new(StoreNames.Task, context, storage);
+    private IGrainState<TaskState> store = new GrainState<TaskState>();
 
     // Events come from callers and from the background effects alike; only one may be between decision and write.
     private readonly SemaphoreSlim applying = new(1, 1);
@@ -45,9 +41,15 @@ public sealed partial class TaskGrain(
     private DateTimeOffset? contactLostSince;
     private DateTimeOffset nextRunCheck;
 
-    private TaskKey Key => TaskKey.Parse(this.GetPrimaryKeyString());
+    private TaskKey? key;
 
-    private TaskState State => store.State ?? Nothing;
+    private TaskKey Key => key ??= TaskKey.Parse(this.GetPrimaryKeyString());
+
+    private TaskState State
+    {
+        get => store.State ??= new TaskState();
+        set => store.State = value;
+    }
 
     /// <summary>True if there may be no such row, or no longer: only the store knows.</summary>
     private bool IsUncertain => State.Status is GpuTaskStatus.None
@@ -73,7 +75,7 @@ public sealed partial class TaskGrain(
         catch (InconsistentStateException)
         {
             // There is such a task already, or it is not known whether the write came through: the row tells.
-            await store.ReadStateAsync();
+            await ReadAsync();
             if (State.Status is GpuTaskStatus.None)
             {
                 throw;
@@ -116,7 +118,16 @@ public sealed partial class TaskGrain(
     /// <inheritdoc />
     public async Task<StartOutcome> Start(SlotAssignment slot, CancellationToken cancellationToken = default)
     {
-        await LoadAsync();
+        if (State.Status is GpuTaskStatus.None && fresh.Take(this.GetPrimaryKeyString()) is { } row)
+        {
+            // Only a hint: if it is old, the write below fails, and the slot is offered again to an activation that reads.
+            store = row;
+        }
+        else
+        {
+            await LoadAsync();
+        }
+
         if (State.Status is GpuTaskStatus.Enqueued)
         {
             await ApplyAsync(new SlotAssigned(clock.GetUtcNow(), slot));
@@ -177,7 +188,7 @@ public sealed partial class TaskGrain(
         {
             if (IsUncertain)
             {
-                await store.ReadStateAsync();
+                await ReadAsync();
             }
         }
         finally
@@ -190,6 +201,13 @@ public sealed partial class TaskGrain(
             nextRunCheck = clock.GetUtcNow();
             ScheduleTimer(TimeSpan.Zero);
         }
+    }
+
+    private async Task ReadAsync()
+    {
+        var row = new GrainState<TaskState>();
+        await storage.ReadStateAsync(StoreNames.Task, this.GetGrainId(), row);
+        store = row;
     }
 
     private async Task ApplyAsync(TaskEvent e)
@@ -217,10 +235,10 @@ public sealed partial class TaskGrain(
         }
 
         var from = State.Status;
-        store.State = next;
+        State = next;
         try
         {
-            await store.WriteStateAsync();
+            await storage.WriteStateAsync(StoreNames.Task, this.GetGrainId(), store);
         }
         catch
         {
@@ -241,7 +259,7 @@ public sealed partial class TaskGrain(
         var unconfirmed = State.Status is GpuTaskStatus.Running && State.Pending.HasFlag(TaskEffects.StartRun);
         if (State.Outbox is not null)
         {
-            store.State = State with { Pending = State.WakeAt <= now ? State.Pending | TaskEffects.Notify : State.Pending };
+            State = State with { Pending = State.WakeAt <= now ? State.Pending | TaskEffects.Notify : State.Pending };
         }
         else if (State.WakeAt <= now && !unconfirmed)
         {
@@ -252,7 +270,7 @@ public sealed partial class TaskGrain(
         if (State.Status is GpuTaskStatus.Running && nextRunCheck <= now)
         {
             nextRunCheck = now + RunCheckPeriod;
-            store.State = State with { Pending = State.Pending | TaskEffects.StartRun };
+            State = State with { Pending = State.Pending | TaskEffects.StartRun };
         }
 
         Act();
@@ -269,9 +287,15 @@ public sealed partial class TaskGrain(
         }
 
         ScheduleTimer();
-        if (!acting)
+        if (!acting && NextNodeEffect() is not null)
         {
             TalkToNodeAsync().Ignore();
+        }
+
+        if (State.Status.IsFinal() && State.Outbox is null)
+        {
+            // Nothing will happen to it any more.
+            DeactivateOnIdle();
         }
     }
 
@@ -280,7 +304,7 @@ public sealed partial class TaskGrain(
         telling = true;
         try
         {
-            store.State = State with { Pending = State.Pending & ~TaskEffects.Notify };
+            State = State with { Pending = State.Pending & ~TaskEffects.Notify };
             DeliveryFault? fault;
             try
             {
@@ -317,7 +341,7 @@ public sealed partial class TaskGrain(
                 var e = await GiveOrderAsync(effect);
                 if (State.Attempt == attempt)
                 {
-                    store.State = State with { Pending = State.Pending & ~effect };
+                    State = State with { Pending = State.Pending & ~effect };
                 }
 
                 if (e is not null)
@@ -405,7 +429,7 @@ public sealed partial class TaskGrain(
             dispatcher.Release(slot.InstanceId, TaskViews.RunId(Key.TaskId, State.Attempt)).Ignore();
         }
 
-        store.State = State with { Pending = State.Pending & ~QueueEffects };
+        State = State with { Pending = State.Pending & ~QueueEffects };
     }
 
     /// <summary>Sets the timer to whatever comes next. Waiting tasks have none: the sweeper wakes them, so they need no activation.</summary>
