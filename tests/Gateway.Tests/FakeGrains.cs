@@ -267,6 +267,12 @@ internal sealed class FakeTask(FakePlatform platform, string key) : ITaskGrain
         return Task.FromResult(includeData || task is null ? task : task with { Payload = null, Result = null });
     }
 
+    public Task<TaskResult?> GetResult(CancellationToken cancellationToken = default)
+    {
+        platform.Called($"result {key}");
+        return Task.FromResult(platform.Tasks.GetValueOrDefault(key)?.Result is { } result ? new TaskResult(result, Truncated: false) : null);
+    }
+
     public Task<StopOutcome> Stop(string reason, CancellationToken cancellationToken = default)
     {
         platform.Called($"stop {key}");

@@ -70,6 +70,7 @@ internal static class TaskJson
         json.WriteString("destinationStatus", task.DestinationStatus);
         WriteBytes(json, "payload", task.Payload);
         WriteBytes(json, "result", task.Result);
+        json.WriteNumber("resultBytes", task.ResultBytes);
         json.WriteBoolean("resultTruncated", task.ResultTruncated);
         json.WriteStartArray("events");
         foreach (var e in task.Events)

@@ -21,6 +21,7 @@ internal static class V1Endpoints
     {
         v1.MapApi("GET", "/functions/{function}/tasks/{taskId}", GetTaskAsync);
         v1.MapApi("GET", "/functions/{function}/tasks/{taskId}/logs", GetLogAsync);
+        v1.MapApi("GET", "/functions/{function}/tasks/{taskId}/result", GetResultAsync);
         v1.MapApi("GET", "/functions/{function}/counts", GetCountsAsync);
         v1.MapApi("GET", "/functions/{function}/status", GetStatusAsync);
         v1.MapApi("GET", "/quota", GetQuotaAsync, Access.AccountOrOperator);
@@ -31,6 +32,19 @@ internal static class V1Endpoints
         var task = await AsyncTaskEndpoints.NeedTaskAsync(call, includeData: true);
         var wait = task.Status is GpuTaskStatus.Enqueued or GpuTaskStatus.Retrying ? await TaskWait.ReadAsync(call, task) : null;
         await call.JsonAsync(json => TaskJson.WriteFull(json, task, wait));
+    }
+
+    /// <summary>The answer as the function gave it, also what is too long for the task's record.</summary>
+    private static async Task GetResultAsync(ApiCall call)
+    {
+        var task = await AsyncTaskEndpoints.NeedTaskAsync(call, includeData: false);
+        var grain = call.Grains.GetGrain<ITaskGrain>(task.Key.ToString());
+        var result = await call.InTimeAsync(grain.GetResult(call.Aborted)) ?? throw ApiErrors.ResultNotFound(task.Key.TaskId);
+        var response = call.Http.Response;
+        response.Headers["X-Truncated"] = result.Truncated ? "true" : "false";
+        response.ContentType = "application/octet-stream";
+        response.ContentLength = result.Data.Length;
+        await response.Body.WriteAsync(result.Data, call.Aborted);
     }
 
     private static async Task GetLogAsync(ApiCall call)

@@ -51,6 +51,9 @@ internal static class ApiErrors
     public static ApiException AsyncTaskNotFound(string taskId) =>
         new(404, "AsyncTaskNotFound", $"Task '{taskId}' does not exist.");
 
+    public static ApiException ResultNotFound(string taskId) =>
+        new(404, "ResultNotFound", $"Task '{taskId}' has no answer; its status says why.");
+
     public static ApiException LogNotFound(string taskId, int attempt) =>
         new(404, "LogNotFound", $"No log of task '{taskId}', attempt {attempt} is kept any more.");
 

@@ -54,6 +54,10 @@ public interface ITaskGrain : IGrainWithStringKey
     [Alias("Get"), ReadOnly]
     Task<TaskSnapshot?> Get(bool includeData, CancellationToken cancellationToken = default);
 
+    /// <summary>The whole answer of the latest attempt that gave one, or null if there is none, or no task.</summary>
+    [Alias("GetResult"), ReadOnly]
+    Task<TaskResult?> GetResult(CancellationToken cancellationToken = default);
+
     /// <summary>Ends the task: at once while it waits, by cancelling its run while it runs.</summary>
     [Alias("Stop")]
     Task<StopOutcome> Stop(string reason, CancellationToken cancellationToken = default);

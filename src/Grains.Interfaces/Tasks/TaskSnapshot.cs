@@ -64,10 +64,10 @@ public sealed record TaskSnapshot
     /// <summary>The input; null where it was not asked for.</summary>
     [Id(15)] public byte[]? Payload { get; init; }
 
-    /// <summary>The function's answer, at most 1 MiB; null where it was not asked for or there is none.</summary>
+    /// <summary>The function's answer, at most its first 1 MiB; null where it was not asked for or there is none.</summary>
     [Id(16)] public byte[]? Result { get; init; }
 
-    /// <summary>True when the answer was longer than what is kept.</summary>
+    /// <summary>True when the function's answer was longer than <see cref="Result"/> can be, or than what is kept of it.</summary>
     [Id(17)] public bool ResultTruncated { get; init; }
 
     /// <summary>Delivery state of the destination: empty, <c>Succeeded</c> or <c>Failed</c>.</summary>
@@ -82,9 +82,18 @@ public sealed record TaskSnapshot
     /// <summary>Since when the node of a running task has been silent, or null.</summary>
     [Id(21)] public DateTimeOffset? ContactLostSince { get; init; }
 
+    /// <summary>Bytes of the answer that are kept, however many of them are in <see cref="Result"/>.</summary>
+    [Id(22)] public long ResultBytes { get; init; }
+
     /// <summary>Class 0 to 9.</summary>
     [Id(30)] public int Priority { get; init; }
 
     /// <summary>When the pause before the next attempt ends, or null if there is none.</summary>
     [Id(31)] public DateTimeOffset? RetryAt { get; init; }
 }
+
+/// <summary>A function's answer.</summary>
+/// <param name="Data">All that is kept of it.</param>
+/// <param name="Truncated">True when it was longer.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.TaskResult")]
+public sealed record TaskResult([property: Id(0)] byte[] Data, [property: Id(1)] bool Truncated);

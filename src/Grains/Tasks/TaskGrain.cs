@@ -98,6 +98,13 @@ public sealed partial class TaskGrain(
     }
 
     /// <inheritdoc />
+    public async Task<TaskResult?> GetResult(CancellationToken cancellationToken = default)
+    {
+        await LoadAsync();
+        return State.Result is { } result ? new TaskResult(result, State.ResultTruncated) : null;
+    }
+
+    /// <inheritdoc />
     public async Task<StopOutcome> Stop(string reason, CancellationToken cancellationToken = default)
     {
         await LoadAsync();

@@ -51,7 +51,7 @@ public static class TaskMachine
         (Running, WakeTimeReached) => s with { Overdue = true, Pending = CancelRun, WakeAt = e.At + CancelRepeat },
         (Stopping, WakeTimeReached) => s with { Pending = CancelRun, WakeAt = e.At + CancelRepeat },
         // It may have finished before the cancel arrived: then the answer stands.
-        (Running or Stopping, RunEnded { Report.Outcome: RunOutcome.Succeeded } x) when !s.Overdue => End(WithReport(s, x), e, Succeeded, ""),
+        (Running or Stopping, RunEnded { Report.Outcome: RunOutcome.Succeeded } x) when !s.Overdue => End(WithReport(s, x), e, Succeeded, AnswerNote(x.Report.Response)),
         (Stopping, RunEnded x) => End(WithReport(s, x), e, Stopped, ""),
         (Stopping, RunLost) => End(s, e, Stopped, ""),
         (Running, RunEnded x) => AfterFailure(WithReport(s, x), e, OutcomeOf(s, x), MessageOf(s, x), FreeSlot),
@@ -60,6 +60,10 @@ public static class TaskMachine
         (_, DestinationMissed x) when s.Outbox is not null => x.Final || x.At - s.EndedAt >= DeliveryPatience ? Close(s, "Failed") : Postpone(s, s.Outbox, x),
         _ => s, // Repeats and lost races are normal.
     };
+
+    private static string AnswerNote(byte[] answer) => answer.Length <= TaskViews.MaxShownResult
+        ? ""
+        : $"The answer has {answer.Length} bytes, more than returnPayload holds; /v1/functions/{{function}}/tasks/{{taskId}}/result has all of them.";
 
     private static TaskState Close(TaskState s, string delivery) => s with { DestinationStatus = delivery, Outbox = null, WakeAt = null, Pending = TaskEffects.None };
 

@@ -30,8 +30,11 @@ public enum TaskEffects
 }
 
 /// <summary>Stored row of a task; JSON by property name, so a rename is a migration.</summary>
-public sealed record TaskState : IIndexed
+public sealed record TaskState : IIndexed, IHasBlobs<TaskState>
 {
+    private const string PayloadPart = "payload";
+    private const string ResultPart = "result";
+
     /// <summary>Identity; null while nothing was submitted.</summary>
     public TaskKey? Key { get; init; }
 
@@ -106,6 +109,42 @@ public sealed record TaskState : IIndexed
 
     /// <summary>History, oldest first.</summary>
     public IReadOnlyList<TaskEventRecord> Events { get; init; } = [];
+
+    /// <inheritdoc />
+    public IReadOnlyDictionary<string, string>? Blobs { get; init; }
+
+    /// <inheritdoc />
+    IEnumerable<KeyValuePair<string, byte[]>> IHasBlobs<TaskState>.Parts
+    {
+        get
+        {
+            if (Submission is not null)
+            {
+                yield return KeyValuePair.Create(PayloadPart, Submission.Payload);
+            }
+
+            if (Result is not null)
+            {
+                yield return KeyValuePair.Create(ResultPart, Result);
+            }
+        }
+    }
+
+    /// <inheritdoc />
+    TaskState IHasBlobs<TaskState>.WithoutParts(IReadOnlyDictionary<string, string> blobs) => this with
+    {
+        Blobs = blobs,
+        Submission = blobs.ContainsKey(PayloadPart) ? Submission! with { Payload = [] } : Submission,
+        Result = blobs.ContainsKey(ResultPart) ? null : Result,
+    };
+
+    /// <inheritdoc />
+    TaskState IHasBlobs<TaskState>.WithParts(IReadOnlyDictionary<string, byte[]> parts) => this with
+    {
+        Blobs = null,
+        Submission = parts.TryGetValue(PayloadPart, out var payload) ? Submission! with { Payload = payload } : Submission,
+        Result = parts.GetValueOrDefault(ResultPart) ?? Result,
+    };
 
     /// <inheritdoc />
     public IndexColumns? Index => Key is not { } key || Submission is null ? null : new IndexColumns

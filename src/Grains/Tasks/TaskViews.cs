@@ -28,8 +28,9 @@ public static class TaskViews
             ErrorMessage = state.ErrorMessage,
             Outcome = state.Outcome,
             Payload = includeData ? submission.Payload : null,
-            Result = includeData ? state.Result : null,
-            ResultTruncated = state.ResultTruncated,
+            Result = includeData && state.Result is { } result ? Shown(result) : null,
+            ResultTruncated = state.ResultTruncated || state.Result?.Length > MaxShownResult,
+            ResultBytes = state.Result?.Length ?? 0,
             DestinationStatus = state.DestinationStatus,
             Events = state.Events,
             Recorded = submission.Recorded,
@@ -37,6 +38,27 @@ public static class TaskViews
             Priority = submission.Priority,
             RetryAt = state.Status is GpuTaskStatus.Retrying ? state.WakeAt : null,
         };
+    }
+
+    /// <summary>Longest answer in a task's record (contract 2.3).</summary>
+    public const int MaxShownResult = 1 << 20;
+
+    /// <summary>As much of an answer as a task's record holds. Text is not cut inside of a character.</summary>
+    public static byte[] Shown(byte[] result)
+    {
+        if (result.Length <= MaxShownResult)
+        {
+            return result;
+        }
+
+        // A byte that goes on with a character is 10xxxxxx, and a character has at most three of them.
+        var end = MaxShownResult;
+        while (end > MaxShownResult - 4 && (result[end] & 0xC0) == 0x80)
+        {
+            end--;
+        }
+
+        return result[..((result[end] & 0xC0) == 0x80 ? MaxShownResult : end)];
     }
 
     /// <summary>Id of an attempt's run: <c>{taskId}.{attempt}</c>. Task ids hold no dot, so it can be read back.</summary>

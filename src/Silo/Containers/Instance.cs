@@ -1103,7 +1103,7 @@ internal sealed partial class Instance : IDisposable
     {
         var record = run.Record;
         var document = run.Document;
-        var limit = record.Task is null ? RunReports.SyncResponseLimit : RunReports.TaskResponseLimit;
+        var limit = record.Task is null ? RunReports.SyncResponseLimit : services.Options.MaxResultBytes;
         var response = document is { Ended: true, Outcome: "answered" } ? folder.Box.ReadResponse(record.RunId, limit) : null;
         var (outcome, message) = document is null && end is not null && !record.Cancelled && !folder.Box.HasOrder(record.RunId)
             ? (RunOutcome.EngineError, "The instance ended before it took the run.")

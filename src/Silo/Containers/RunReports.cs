@@ -37,9 +37,6 @@ internal sealed record InstanceEnd(RunOutcome? Fault, bool OutOfMemory, string D
 /// <summary>Turns what the relay says about a run's end into a report. No I/O.</summary>
 internal static class RunReports
 {
-    /// <summary>Longest answer kept of a task (contract 3).</summary>
-    public const int TaskResponseLimit = 1 << 20;
-
     /// <summary>Longest answer of a synchronous call (contract 3).</summary>
     public const int SyncResponseLimit = 32 << 20;
 

@@ -97,6 +97,12 @@ public sealed class NodeOptions
     /// <summary>Output kept of a running instance, in bytes: 64 KiB to 1 GiB, default 16 MiB. The oldest goes first.</summary>
     public long LogBytes { get; set; } = 16 << 20;
 
+    /// <summary>
+    /// Longest answer kept of a task, in bytes: 1 MiB to 32 MiB, default 8 MiB. What is longer
+    /// than 1 MiB is read under <c>/v1</c>; what is longer than this is cut, and the task says so.
+    /// </summary>
+    public int MaxResultBytes { get; set; } = 8 << 20;
+
     /// <summary>Output kept of ended runs on the node, in MiB: 1 to 1,048,576, default 4,096. The oldest goes first.</summary>
     public int LogStoreMiB { get; set; } = 4_096;
 
@@ -147,6 +153,7 @@ internal sealed class NodeOptionsValidator : IValidateOptions<NodeOptions>
         Need(options.PidsLimit is >= 64 and <= 1 << 20, $"PidsLimit is {options.PidsLimit}; allowed are 64 to 1,048,576.");
         Need(options.ConcurrentStarts is >= 0 and <= 256, $"ConcurrentStarts is {options.ConcurrentStarts}; allowed are 0 to 256.");
         Need(options.LogBytes is >= 64 << 10 and <= 1 << 30, $"LogBytes is {options.LogBytes}; allowed are 65,536 to 1,073,741,824.");
+        Need(options.MaxResultBytes is >= 1 << 20 and <= RunReports.SyncResponseLimit, $"MaxResultBytes is {options.MaxResultBytes}; allowed are 1,048,576 to {RunReports.SyncResponseLimit}.");
         Need(options.LogStoreMiB is >= 1 and <= 1 << 20, $"LogStoreMiB is {options.LogStoreMiB}; allowed are 1 to 1,048,576.");
         Between(nameof(options.StopGrace), options.StopGrace, TimeSpan.Zero, TimeSpan.FromMinutes(10));
         Between(nameof(options.StartupTimeout), options.StartupTimeout, TimeSpan.FromSeconds(1), TimeSpan.FromHours(1));

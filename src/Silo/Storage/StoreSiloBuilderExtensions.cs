@@ -31,6 +31,8 @@ public static class StoreSiloBuilderExtensions
         builder.Services.AddSingleton(services => new SecretProtector(secrets ?? new SecretOptions(), services.GetRequiredService<StoreDatabase>()));
         builder.Services.AddSingleton(services => new SystemTextJsonStorageSerializer(services.GetRequiredService<SecretProtector>()));
         builder.Services.AddSingleton<IAuditLog, AuditLog>();
+        builder.Services.AddSingleton<IBlobStore, BlobTable>();
+        builder.Services.AddSingleton<BlobParts>();
         builder.Services.AddSingleton<ITaskIndex, TaskIndex>();
         builder.Services.AddSingleton<ITaskPurge, TaskPurge>();
         builder.Services.AddSingleton<IFunctionIndex, FunctionIndex>();
@@ -38,13 +40,10 @@ public static class StoreSiloBuilderExtensions
         if (options.GroupCommit)
         {
             builder.Services.AddSingleton(CreateCommitter);
-            builder.Services.AddKeyedSingleton<IGrainStorage>(StoreNames.Provider, (services, _) => new GroupCommitStorage(
-                services.GetRequiredKeyedService<IGrainStorage>(PlainProvider),
-                services.GetRequiredService<GroupCommitter>(),
-                services.GetRequiredService<SystemTextJsonStorageSerializer>()));
         }
 
-        builder.AddAdoNetGrainStorage(options.GroupCommit ? PlainProvider : StoreNames.Provider, o => o.Configure<StoreDatabase, SystemTextJsonStorageSerializer>((storage, database, serializer) =>
+        builder.Services.AddKeyedSingleton(StoreNames.Provider, (services, _) => CreateStorage(services, options.GroupCommit));
+        builder.AddAdoNetGrainStorage(PlainProvider, o => o.Configure<StoreDatabase, SystemTextJsonStorageSerializer>((storage, database, serializer) =>
         {
             storage.Invariant = database.Invariant;
             storage.DataSource = database.DataSource;
@@ -66,6 +65,15 @@ public static class StoreSiloBuilderExtensions
         }
 
         return builder;
+    }
+
+    private static IGrainStorage CreateStorage(IServiceProvider services, bool groupCommit)
+    {
+        var provider = services.GetRequiredKeyedService<IGrainStorage>(PlainProvider);
+        var parts = services.GetRequiredService<BlobParts>();
+        return groupCommit
+            ? new GroupCommitStorage(provider, parts, services.GetRequiredService<GroupCommitter>(), services.GetRequiredService<SystemTextJsonStorageSerializer>())
+            : new BlobStorage(provider, parts);
     }
 
     private static GroupCommitter CreateCommitter(IServiceProvider services)

@@ -22,7 +22,9 @@ public sealed class SystemTextJsonStorageSerializer : IGrainStorageSerializer
     internal SystemTextJsonStorageSerializer(SecretProtector? secrets = null) => options = Create(secrets);
 
     /// <inheritdoc />
-    public BinaryData Serialize<T>(T? input) => new(JsonSerializer.SerializeToUtf8Bytes(input, options));
+    public BinaryData Serialize<T>(T? input) => new(SerializeToBytes(input));
+
+    internal byte[] SerializeToBytes<T>(T? input) => JsonSerializer.SerializeToUtf8Bytes(input, options);
 
     /// <inheritdoc />
     public T Deserialize<T>(BinaryData input) => JsonSerializer.Deserialize<T>(input.ToMemory().Span, options)!;

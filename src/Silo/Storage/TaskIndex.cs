@@ -9,7 +9,7 @@ namespace GpuTasks.Storage;
 /// Reads task rows by their index columns. The texts repeat the conditions of the partial indexes word for word, since a
 /// database uses such an index only where it sees that the query implies them.
 /// </summary>
-internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSerializer serializer) : ITaskIndex
+internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSerializer serializer, BlobParts parts) : ITaskIndex
 {
     public async Task<(IReadOnlyList<TaskState> Tasks, string? NextToken)> ListAsync(string account, TaskQuery query, CancellationToken cancellationToken)
     {
@@ -28,6 +28,14 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
             cancellationToken);
         var page = rows.Count > query.Limit ? rows[..query.Limit] : rows;
         var tasks = page.ConvertAll(r => serializer.Deserialize<TaskState>(new BinaryData(r.State)));
+        for (var i = 0; query.IncludePayload && i < tasks.Count; i++)
+        {
+            // A task that is purged meanwhile is listed without them.
+            var row = new GrainState<TaskState>(tasks[i]);
+            await parts.JoinAsync(tasks[i].Key!.Value.ToString(), row, cancellationToken);
+            tasks[i] = row.State!;
+        }
+
         return (tasks, rows.Count > query.Limit ? page[^1].Position.Encode(account, query.Function, query.Ascending) : null);
     }
 

@@ -2,7 +2,7 @@ using GpuTasks.Store;
 
 namespace GpuTasks.Storage;
 
-/// <summary>Deletes task rows by the index of ended ones.</summary>
+/// <summary>Deletes task rows by the index of ended ones, with their blobs.</summary>
 internal sealed class TaskPurge(StoreDatabase database) : ITaskPurge
 {
     private const string Ended =
@@ -10,8 +10,14 @@ internal sealed class TaskPurge(StoreDatabase database) : ITaskPurge
         + "order by ended_at limit @limit";
 
     // Rows that somebody is writing are left for another time, so that neither waits for the other.
-    internal const string PostgreSql = $"delete from grain_state where ctid = any (array(select ctid {Ended} for update skip locked)) returning 1";
+    internal const string PostgreSql =
+        $"""
+        with gone as (delete from grain_state where ctid = any (array(select ctid {Ended} for update skip locked)) returning key),
+        blobs as (delete from grain_blob where key = any (array(select key from gone)))
+        select 1 from gone
+        """;
 
+    // A trigger takes the blobs along.
     internal const string Sqlite = $"delete from grain_state where rowid in (select rowid {Ended}) returning 1";
 
     public async Task<int> PurgeAsync(bool recorded, DateTimeOffset endedBefore, int limit, CancellationToken cancellationToken)

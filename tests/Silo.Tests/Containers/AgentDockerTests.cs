@@ -464,7 +464,7 @@ public sealed class AgentDockerTests
     [Fact]
     public async Task A_tasks_answer_is_cut_at_its_limit()
     {
-        await using var harness = await AgentHarness.OnDockerAsync();
+        await using var harness = await AgentHarness.OnDockerAsync(options => options.MaxResultBytes = 1 << 20);
         var id = await harness.LaunchReadyAsync();
         var run = await harness.StartRunAsync(id, new { mode = "answer", bytes = 3_000_000 });
         var report = await harness.ReportOfAsync(run);

@@ -1,3 +1,4 @@
+using GpuTasks.Storage;
 using GpuTasks.Store;
 using GpuTasks.Tasks;
 using Orleans.Storage;
@@ -239,6 +240,59 @@ public abstract class GrainStorageTests
     }
 
     [Fact]
+    public async Task Large_parts_stand_beside_the_row_and_are_written_once()
+    {
+        var state = await CreateAsync("a");
+        var (payload, result) = (Bytes(100_000), Bytes(40_000));
+        await UpdateAsync(state, s => s with { Submission = s.Submission! with { Payload = payload } });
+        await UpdateAsync(state, s => s with { Status = GpuTaskStatus.Running });
+        var one = Assert.Single(await BlobsAsync("a"));
+        await UpdateAsync(state, s => s with { Status = GpuTaskStatus.Succeeded, Result = result });
+        var blobs = await BlobsAsync("a");
+        Assert.Equal([40_000, 100_000], blobs.Values.Order());
+        Assert.Contains(one.Key, blobs);
+        Assert.True(Assert.Single(await RowLengthsAsync()) < 10_000);
+
+        var read = await ReadAsync("a");
+        Assert.Equal(payload, read.State.Submission!.Payload);
+        Assert.Equal(result, read.State.Result);
+        await UpdateAsync(read, s => s with { Attempt = 5 });
+        Assert.Equal(blobs, await BlobsAsync("a"));
+        Assert.Equal(result, (await ReadAsync("a")).State.Result);
+
+        var (listed, _) = await store.Tasks.ListAsync(account, new TaskQuery { Function = "f", IncludePayload = true }, Cancel);
+        Assert.Equal(payload, Assert.Single(listed).Submission!.Payload);
+        Assert.Equal(result, listed[0].Result);
+    }
+
+    [Fact]
+    public async Task A_refused_row_leaves_the_payload_of_the_first_alone()
+    {
+        var first = await CreateLargeAsync("a", 1);
+        await Assert.ThrowsAsync<InconsistentStateException>(() => CreateLargeAsync("a", 2));
+        Assert.Equal(first, (await ReadAsync("a")).State.Submission!.Payload);
+        Assert.True(store.Options.GroupCommit is false || (await BlobsAsync("a")).Count == 1);
+    }
+
+    [Fact]
+    public async Task What_an_earlier_version_stored_in_the_row_is_read_and_moves_out_with_the_next_change()
+    {
+        await CreateLargeAsync("a", 1);
+        var whole = await ReadAsync("a");
+        await store.Database.QueryAsync("delete from grain_blob where key = @key", [("key", Id("a").Key.ToString()!)], _ => 0, Cancel);
+        await store.Database.QueryAsync(
+            "update grain_state set payload = @payload where key = @key",
+            [("key", Id("a").Key.ToString()!), ("payload", new SystemTextJsonStorageSerializer().Serialize(whole.State).ToArray())],
+            _ => 0,
+            Cancel);
+        var read = await ReadAsync("a");
+        Assert.Equal(whole.State.Submission!.Payload, read.State.Submission!.Payload);
+        await UpdateAsync(read, s => s with { Status = GpuTaskStatus.Running });
+        Assert.Single(await BlobsAsync("a"));
+        Assert.Equal(whole.State.Submission!.Payload, (await ReadAsync("a")).State.Submission!.Payload);
+    }
+
+    [Fact]
     public async Task Many_rows_at_once_are_all_stored()
     {
         var states = await Task.WhenAll(Enumerable.Range(0, 300).Select(i => CreateAsync($"t{i}")));
@@ -248,6 +302,30 @@ public abstract class GrainStorageTests
         Assert.All(rows, r => Assert.Equal("Running", r.Item5));
         Assert.Equal(299, (await ReadAsync("t299")).State.Attempt);
     }
+
+    private static byte[] Bytes(int length, int seed = 1)
+    {
+        var bytes = new byte[length];
+        new Random(seed).NextBytes(bytes);
+        return bytes;
+    }
+
+    private async Task<byte[]> CreateLargeAsync(string taskId, int seed)
+    {
+        var state = Samples.Waiting(new TaskKey(account, "f", taskId));
+        var payload = Bytes(50_000, seed);
+        await store.Storage.WriteStateAsync(StoreNames.Task, Id(taskId), new Stored<TaskState>(state with { Submission = state.Submission! with { Payload = payload } }));
+        return payload;
+    }
+
+    private async Task<Dictionary<string, long>> BlobsAsync(string taskId) => (await store.Database.QueryAsync(
+        "select id, length(data) from grain_blob where key = @key",
+        [("key", Id(taskId).Key.ToString()!)],
+        r => (r.GetString(0), r.GetInt64(1)),
+        Cancel)).ToDictionary();
+
+    private Task<List<long>> RowLengthsAsync() => store.Database.QueryAsync(
+        "select length(payload) from grain_state where account = @account", [("account", account)], r => r.GetInt64(0), Cancel);
 
     private static long? Ms(DateTimeOffset at) => at.ToUnixTimeMilliseconds();
 

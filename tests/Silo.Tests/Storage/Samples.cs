@@ -83,6 +83,9 @@ internal static class Samples
         ],
     };
 
+    /// <summary>As a row has it that leaves large parts out.</summary>
+    public static TaskState StoredTask() => FullTask() with { Blobs = new Dictionary<string, string> { ["payload"] = "b-1" } };
+
     public static FunctionState FullFunction() => new()
     {
         Function = new FunctionSnapshot

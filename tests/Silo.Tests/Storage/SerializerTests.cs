@@ -11,7 +11,7 @@ public sealed class SerializerTests
     private readonly SystemTextJsonStorageSerializer serializer = new();
 
     [Fact]
-    public void A_full_task_survives() => Survives(Samples.FullTask());
+    public void A_full_task_survives() => Survives(Samples.StoredTask());
 
     [Fact]
     public void A_full_function_survives() => Survives(Samples.FullFunction());
@@ -26,7 +26,7 @@ public sealed class SerializerTests
     [Fact]
     public void The_samples_leave_no_member_at_its_default()
     {
-        AllSet(Samples.FullTask(), new TaskState());
+        AllSet(Samples.StoredTask(), new TaskState());
         AllSet(Samples.FullTask().Submission!, new TaskSubmission { RequestId = "" });
         AllSet(Samples.FullFunction().Function!.AsyncConfigs["prod"], new AsyncInvokeConfig());
     }

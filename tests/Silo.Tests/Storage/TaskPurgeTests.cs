@@ -47,6 +47,21 @@ public abstract class TaskPurgeTests
     }
 
     [Fact]
+    public async Task Payload_and_result_beside_the_row_go_with_it_and_no_others()
+    {
+        foreach (var (id, at) in new[] { ("old", end), ("young", end.AddHours(2)) })
+        {
+            var task = Ended(id, at);
+            await WriteAsync(task with { Submission = task.Submission! with { Payload = new byte[40_000] }, Result = new byte[50_000] });
+        }
+
+        Assert.Equal(1, await Purge.PurgeAsync(recorded: true, end.AddHours(1), 100, Cancel));
+        var left = await store.Database.QueryAsync("select key from grain_blob where key like @keys", [("keys", $"{account}/%")], r => r.GetString(0), Cancel);
+        Assert.Equal(2, left.Count);
+        Assert.All(left, key => Assert.EndsWith("/young", key, StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task A_task_whose_destination_is_still_to_be_told_stays()
     {
         await WriteAsync(Ended("told", end));

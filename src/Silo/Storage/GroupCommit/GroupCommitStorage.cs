@@ -9,31 +9,17 @@ namespace GpuTasks.Storage;
 /// The Orleans storage provider with its writes committed in groups. Same table, same versions: reads and clears are the
 /// provider's own, and rows written by either are the other's too.
 /// </summary>
-internal sealed class GroupCommitStorage(IGrainStorage provider, GroupCommitter committer, SystemTextJsonStorageSerializer serializer) : IGrainStorage
+internal sealed class GroupCommitStorage(IGrainStorage provider, BlobParts parts, GroupCommitter committer, SystemTextJsonStorageSerializer serializer)
+    : BlobStorage(provider, parts)
 {
     // What the last write of an activation put into the index, and under which ETag. Goes with the activation.
     private readonly ConditionalWeakTable<object, Written> written = [];
 
-    public Task ReadStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState) =>
-        provider.ReadStateAsync(stateName, grainId, grainState);
-
-    public Task ReadStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState, CancellationToken cancellationToken) =>
-        provider.ReadStateAsync(stateName, grainId, grainState, cancellationToken);
-
-    public Task ClearStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState) =>
-        provider.ClearStateAsync(stateName, grainId, grainState);
-
-    public Task ClearStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState, CancellationToken cancellationToken) =>
-        provider.ClearStateAsync(stateName, grainId, grainState, cancellationToken);
-
-    public Task WriteStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState) =>
-        WriteStateAsync(stateName, grainId, grainState, CancellationToken.None);
-
-    public async Task WriteStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState, CancellationToken cancellationToken)
+    public override async Task WriteStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState, CancellationToken cancellationToken)
     {
         if (!IsKeptByText(stateName, grainId))
         {
-            await provider.WriteStateAsync(stateName, grainId, grainState, cancellationToken);
+            await base.WriteStateAsync(stateName, grainId, grainState, cancellationToken);
             return;
         }
 
@@ -45,13 +31,15 @@ internal sealed class GroupCommitStorage(IGrainStorage provider, GroupCommitter 
         }
 
         var etag = grainState.ETag;
+        var (state, blobs) = Parts.Split(key, grainState.State);
         var row = new RowWrite(
             stateName,
             key,
             string.IsNullOrEmpty(etag) ? null : int.Parse(etag, CultureInfo.InvariantCulture),
-            serializer.Serialize(grainState.State).ToArray(),
+            serializer.SerializeToBytes(state),
             index,
-            written.TryGetValue(grainState, out var last) && last.ETag == etag && last.Index == index);
+            written.TryGetValue(grainState, out var last) && last.ETag == etag && last.Index == index,
+            blobs);
 
         // The token guards the wait for a place in the queue. From then on the write runs to its end.
         var done = await committer.EnqueueAsync(row, cancellationToken);
@@ -62,6 +50,7 @@ internal sealed class GroupCommitStorage(IGrainStorage provider, GroupCommitter 
 
         grainState.ETag = version.ToString(CultureInfo.InvariantCulture);
         grainState.RecordExists = true;
+        Parts.Written(blobs);
         written.AddOrUpdate(grainState, new Written(grainState.ETag, index));
     }
 

@@ -104,7 +104,7 @@ internal sealed partial class GroupCommitter : IDisposable
     {
         var batch = new List<RowWrite>();
         var keys = new HashSet<(string, string)>();
-        var bytes = 0;
+        var bytes = 0L;
         var waiting = held;
         held = [];
         foreach (var row in waiting)
@@ -140,7 +140,7 @@ internal sealed partial class GroupCommitter : IDisposable
             }
 
             batch.Add(row);
-            bytes += row.Payload.Length;
+            bytes += row.Bytes;
         }
     }
 

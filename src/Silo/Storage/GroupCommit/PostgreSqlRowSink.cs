@@ -6,7 +6,7 @@ namespace GpuTasks.Storage;
 /// <summary>
 /// New rows are one statement, changed rows another, sent together as one transaction. Both are inserts that meet the
 /// primary key, a form for which no plan other than probing that key exists; an update joined to the arrays can get a
-/// cached plan that reads the whole table.
+/// cached plan that reads the whole table. Blobs, if there are any, follow in the same transaction for the rows that were written.
 /// </summary>
 internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service) : IRowSink
 {
@@ -66,7 +66,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
         // One order for all silos, so that their flushes never wait for each other in a ring.
         var created = rows.Where(r => r.Version is null).OrderBy(r => r.Key, StringComparer.Ordinal).ToArray();
         var changed = rows.Where(r => r.Version is not null).OrderBy(r => r.Key, StringComparer.Ordinal).ToArray();
-        Run(() =>
+        Run(rows, versions, () =>
         {
             if (created.Length == 0 || changed.Length == 0)
             {
@@ -102,8 +102,8 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
             return Write([row])[0];
         }
 
-        int? version = null;
-        Run(() =>
+        int?[] version = [null];
+        Run([row], version, () =>
         {
             using var command = new NpgsqlCommand(OneChangedRow, connection);
             var index = row.Index;
@@ -123,12 +123,12 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
             Add(NpgsqlDbType.Bigint, index?.StartedAt);
             Add(NpgsqlDbType.Bigint, index?.EndedAt);
             Add(NpgsqlDbType.Bigint, index?.WakeAt);
-            version = (int?)command.ExecuteScalar();
+            version[0] = (int?)command.ExecuteScalar();
 
             void Add(NpgsqlDbType type, object? value) =>
                 command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value ?? DBNull.Value });
         });
-        return version;
+        return version[0];
     }
 
     public void Dispose() => Disconnect();
@@ -158,7 +158,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
         p[14].Value = Array.ConvertAll(rows, r => r.Index?.WakeAt);
     }
 
-    private void Run(Action write)
+    private void Run(IReadOnlyList<RowWrite> rows, int?[] versions, Action write)
     {
         try
         {
@@ -172,7 +172,20 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
 
         try
         {
+            if (rows.All(row => row.Blobs.Count == 0))
+            {
+                write();
+                return;
+            }
+
+            using var transaction = connection!.BeginTransaction();
             write();
+            for (var i = 0; i < rows.Count; i++)
+            {
+                WriteBlobs(versions[i] is null ? [] : rows[i].Blobs);
+            }
+
+            transaction.Commit();
         }
         catch (PostgresException e) when (e.InvariantSeverity is "ERROR")
         {
@@ -184,6 +197,18 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
             // The connection broke, or the server took too long: the commit may have come through.
             Disconnect();
             throw new RowSinkException(WriteFault.Unknown, e);
+        }
+    }
+
+    private void WriteBlobs(IReadOnlyList<NewBlob> blobs)
+    {
+        foreach (var blob in blobs)
+        {
+            using var command = new NpgsqlCommand("insert into grain_blob (key, id, data) values ($1, $2, $3)", connection);
+            command.Parameters.Add(new NpgsqlParameter { Value = blob.Name.Key });
+            command.Parameters.Add(new NpgsqlParameter { Value = blob.Name.Id });
+            command.Parameters.Add(new NpgsqlParameter { Value = blob.Data });
+            command.ExecuteNonQuery();
         }
     }
 

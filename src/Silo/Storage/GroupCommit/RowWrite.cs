@@ -3,7 +3,7 @@ using GpuTasks.Store;
 namespace GpuTasks.Storage;
 
 /// <summary>One grain's write on its way into a flush.</summary>
-internal sealed class RowWrite(string kind, string key, int? version, byte[] payload, IndexColumns? index, bool indexUnchanged)
+internal sealed class RowWrite(string kind, string key, int? version, byte[] payload, IndexColumns? index, bool indexUnchanged, IReadOnlyList<NewBlob>? blobs = null)
 {
     private readonly TaskCompletionSource<int?> done = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
@@ -24,6 +24,12 @@ internal sealed class RowWrite(string kind, string key, int? version, byte[] pay
 
     /// <summary>True if the row of this version is known to have these index columns already.</summary>
     public bool IndexUnchanged => indexUnchanged;
+
+    /// <summary>Blobs that the state names and that are written with it, if it is.</summary>
+    public IReadOnlyList<NewBlob> Blobs => blobs ?? [];
+
+    /// <summary>What the row adds to a flush.</summary>
+    public long Bytes => payload.Length + Blobs.Sum(blob => (long)blob.Data.Length);
 
     /// <summary>New version of the row, or null if it had another version than expected.</summary>
     public Task<int?> Done => done.Task;

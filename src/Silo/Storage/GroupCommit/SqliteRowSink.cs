@@ -3,7 +3,7 @@ using SQLitePCL;
 
 namespace GpuTasks.Storage;
 
-/// <summary>One connection, three prepared statements, one transaction a flush.</summary>
+/// <summary>One connection, three prepared statements, one transaction a flush, blobs with the rows that name them.</summary>
 internal sealed class SqliteRowSink(SqliteDataSource source, string service) : IRowSink
 {
     private const string NewRow =
@@ -51,6 +51,10 @@ internal sealed class SqliteRowSink(SqliteDataSource source, string service) : I
             for (var i = 0; i < rows.Count; i++)
             {
                 versions[i] = Execute(rows[i]);
+                if (versions[i] is not null)
+                {
+                    WriteBlobs(rows[i].Blobs);
+                }
             }
         }
         catch (Exception e)
@@ -121,6 +125,19 @@ internal sealed class SqliteRowSink(SqliteDataSource source, string service) : I
         }
 
         return command.ExecuteScalar() is long version ? (int)version : null;
+    }
+
+    private void WriteBlobs(IReadOnlyList<NewBlob> blobs)
+    {
+        foreach (var blob in blobs)
+        {
+            using var command = connection!.CreateCommand();
+            command.CommandText = "insert into grain_blob (key, id, data) values (@key, @id, @data)";
+            command.Parameters.AddWithValue("@key", blob.Name.Key);
+            command.Parameters.AddWithValue("@id", blob.Name.Id);
+            command.Parameters.AddWithValue("@data", blob.Data);
+            command.ExecuteNonQuery();
+        }
     }
 
     private void Connect()
