@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using Npgsql;
 
@@ -41,6 +40,9 @@ internal sealed class PostgresServer : IAsyncDisposable
         var processes = Processes();
         await SignalAsync("-KILL", processes);
         await Eventually.ComesAsync("the end of all server processes", Patience, () => Task.FromResult(processes.Count(IsThere)), left => left == 0);
+
+        // Where nobody looks after orphans they stay zombies, which the next start would take for a living server.
+        File.Delete(Path.Combine(Data, "postmaster.pid"));
     }
 
     /// <summary>Stops the whole server where it is: connections stay open and nothing answers.</summary>
@@ -83,7 +85,8 @@ internal sealed class PostgresServer : IAsyncDisposable
     {
         var first = int.Parse(File.ReadLines(Path.Combine(Data, "postmaster.pid")).First(), CultureInfo.InvariantCulture);
         var parent = $"PPid:\t{first}\n";
-        return [first, .. Process.GetProcessesByName("postgres").Select(process => process.Id).Where(id => StatusOf(id)?.Contains(parent, StringComparison.Ordinal) == true)];
+        var all = Directory.EnumerateDirectories("/proc").Select(path => int.TryParse(Path.GetFileName(path), CultureInfo.InvariantCulture, out var id) ? id : 0);
+        return [first, .. all.Where(id => id > 0 && StatusOf(id)?.Contains(parent, StringComparison.Ordinal) == true)];
     }
 
     private async Task RunAsync(string program, params string[] arguments)
