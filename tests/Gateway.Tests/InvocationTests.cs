@@ -59,6 +59,29 @@ public sealed class InvocationTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_submit_respects_what_this_gateway_changed_at_once_and_what_another_changed_within_a_second()
+    {
+        await using var other = await GatewayServer.StartAsync(server.Platform);
+        Assert.Equal(HttpStatusCode.Accepted, (await server.CallAsync("POST", Invoke, "x", headers: Async)).Status);
+        Assert.Equal(HttpStatusCode.Accepted, (await other.CallAsync("POST", Invoke, "x", headers: Async)).Status);
+
+        // What is refused is never refused for what may be old.
+        (string, string)[] named = [Async, ("x-fc-async-task-id", "named")];
+        await server.CallAsync("PUT", "/2023-03-30/functions/f/async-invoke-config", """{"asyncTask":false}""");
+        (await server.CallAsync("POST", Invoke, "x", headers: named)).Is(400, "InvalidArgument");
+        await other.CallAsync("PUT", "/2023-03-30/functions/f/async-invoke-config", """{"asyncTask":true}""");
+        Assert.Equal(HttpStatusCode.Accepted, (await server.CallAsync("POST", Invoke, "x", headers: named)).Status);
+
+        await server.CallAsync("DELETE", "/2023-03-30/functions/f");
+        (await server.CallAsync("POST", Invoke, "x", headers: Async)).Is(404, "FunctionNotFound");
+        for (var until = DateTimeOffset.UtcNow.AddSeconds(30); (await other.CallAsync("POST", Invoke, "x", headers: Async)).Status != HttpStatusCode.NotFound;)
+        {
+            Assert.True(DateTimeOffset.UtcNow < until, "The other gateway still knows the function.");
+            await Task.Delay(50, Cancel);
+        }
+    }
+
+    [Fact]
     public async Task A_task_without_an_id_takes_the_request_s()
     {
         var answer = await server.CallAsync("POST", Invoke, "x", headers: Async);

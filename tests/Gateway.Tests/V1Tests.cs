@@ -51,6 +51,18 @@ public sealed class V1Tests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task The_answer_is_given_as_the_bytes_it_had()
+    {
+        (await server.CallAsync("GET", $"{Task1}/result")).Is(404, "ResultNotFound");
+        server.Platform.Put(GatewayServer.Account, "f", server.Platform.Tasks[Key.ToString()] with { Status = GpuTaskStatus.Succeeded, Result = "{ as it was }"u8.ToArray(), ResultBytes = 13 });
+        var answer = await server.CallAsync("GET", $"{Task1}/result");
+        Assert.Equal("{ as it was }", answer.Text);
+        Assert.Equal("false", answer.Headers["X-Truncated"]);
+        Assert.Equal(13, (await server.CallAsync("GET", Task1)).Json.GetProperty("resultBytes").GetInt64());
+        (await server.CallAsync("GET", "/v1/functions/f/tasks/none/result")).Is(404, "AsyncTaskNotFound");
+    }
+
+    [Fact]
     public async Task Logs_are_read_by_cursor_to_their_end()
     {
         server.Platform.Logs[("node-2", Key.ToString(), 2)] = "0123456789"u8.ToArray();

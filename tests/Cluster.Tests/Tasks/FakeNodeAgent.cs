@@ -198,6 +198,9 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
             case "ok":
                 await EndAsync(run, RunOutcome.Succeeded);
                 break;
+            case "long":
+                await EndAsync(run, RunOutcome.Succeeded, new string('€', int.Parse(words[1])));
+                break;
             case "fail":
                 await EndAsync(run, RunOutcome.FunctionError);
                 break;
@@ -207,7 +210,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
         }
     }
 
-    private async Task EndAsync(Run run, RunOutcome outcome)
+    private async Task EndAsync(Run run, RunOutcome outcome, string? answer = null)
     {
         if (Interlocked.Exchange(ref run.Ended, 1) != 0)
         {
@@ -224,7 +227,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
             Node = Node,
             Outcome = outcome,
             Message = outcome is RunOutcome.Succeeded ? "" : outcome.ToString(),
-            Response = Encoding.UTF8.GetBytes($"answer of {order.RunId}"),
+            Response = Encoding.UTF8.GetBytes(answer ?? $"answer of {order.RunId}"),
             Duration = TimeSpan.FromMilliseconds(5),
         };
         while (true)

@@ -56,6 +56,38 @@ public sealed class TaskLifeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task An_answer_beyond_the_records_limit_is_cut_there_and_whole_elsewhere()
+    {
+        var task = await SubmitAsync(await FunctionAsync(), "long 400000");
+        var end = await UntilFinalAsync(task);
+        Assert.Equal((true, 1_200_000), (end.ResultTruncated, end.ResultBytes));
+        Assert.Equal(new string('€', (1 << 20) / 3), Encoding.UTF8.GetString(end.Result!));
+        Assert.Contains("/result", end.Events[^1].Detail, StringComparison.Ordinal);
+        var whole = (await task.GetResult())!;
+        Assert.Equal((false, new string('€', 400_000)), (whole.Truncated, Encoding.UTF8.GetString(whole.Data)));
+    }
+
+    [Fact]
+    public async Task A_task_has_an_activation_only_while_something_happens_to_it()
+    {
+        var function = await FunctionAsync();
+        var batch = cluster.Client.GetGrain<ITaskBatchGrain>(function.GetPrimaryKeyString());
+        await batch.Submit(new TaskBatch([.. Enumerable.Range(0, 200).Select(i => new NewTask($"w{i}", Submission("hold")))]));
+        await UntilAsync(() => Node.Running.Any());
+        var management = cluster.Client.GetGrain<IManagementGrain>(0);
+        Assert.InRange((await management.GetActiveGrains(GrainType.Create("task"))).Count, 1, 100);
+
+        // Ended, and for those that are still looked at, after a few seconds.
+        await function.Delete();
+        var limit = DateTime.UtcNow + TimeSpan.FromSeconds(60);
+        while ((await management.GetActiveGrains(GrainType.Create("task"))).Count > 0)
+        {
+            Assert.True(DateTime.UtcNow < limit, "They are still active.");
+            await System.Threading.Tasks.Task.Delay(200);
+        }
+    }
+
+    [Fact]
     public async Task A_purged_task_is_gone_also_from_memory_and_its_id_is_free()
     {
         var task = Task(await FunctionAsync(), "gone");
