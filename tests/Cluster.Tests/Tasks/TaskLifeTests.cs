@@ -73,7 +73,7 @@ public sealed class TaskLifeTests : IAsyncLifetime
         var function = await FunctionAsync();
         var batch = cluster.Client.GetGrain<ITaskBatchGrain>(function.GetPrimaryKeyString());
         await batch.Submit(new TaskBatch([.. Enumerable.Range(0, 200).Select(i => new NewTask($"w{i}", Submission("hold")))]));
-        await UntilAsync(() => Node.Running.Any());
+        await UntilAsync(() => Node.Running.Count > 0);
         var management = cluster.Client.GetGrain<IManagementGrain>(0);
         Assert.InRange((await management.GetActiveGrains(GrainType.Create("task"))).Count, 1, 100);
 
@@ -114,8 +114,12 @@ public sealed class TaskLifeTests : IAsyncLifetime
         var function = await FunctionAsync();
         var task = Task(function, "twice");
         var submission = Submission("ok");
-        var answers = await System.Threading.Tasks.Task.WhenAll(Enumerable.Range(0, 10).Select(_ => task.Submit(submission)));
+        var answers = await System.Threading.Tasks.Task.WhenAll(Enumerable.Range(0, 10).Select(_ => task.Submit(submission with { RequestId = Guid.NewGuid().ToString() })));
         Assert.Single(answers, SubmitOutcome.Accepted);
+
+        // A repeat of one request hears what the first heard.
+        var repeat = Task(function, "repeat");
+        Assert.All([await repeat.Submit(submission), await repeat.Submit(submission)], answer => Assert.Equal(SubmitOutcome.Accepted, answer));
         await UntilFinalAsync(task);
         Assert.Single(Node.Started, run => run.StartsWith("twice.", StringComparison.Ordinal));
     }
