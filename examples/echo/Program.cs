@@ -42,7 +42,7 @@ builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
 });
 
 var app = builder.Build();
-app.Run(http => (http.Request.Method, http.Request.Path.Value) switch
+app.Run(http => http.Request.Headers["x-fc-control-path"] == "/http-invoke" ? HandedOnAsync(http) : (http.Request.Method, http.Request.Path.Value) switch
 {
     ("POST", "/invoke") => InvokeAsync(http),
     ("POST", "/initialize") => HookAsync(http, "Initialize", Settings.InitializeTakes, Settings.InitializeStatus),
@@ -72,6 +72,18 @@ async Task InvokeAsync(HttpContext http)
     using var body = new MemoryStream();
     await http.Request.Body.CopyToAsync(body);
     await Modes.RunAsync(http, body.ToArray(), () => Volatile.Write(ref ignoreTerm, true), () => Volatile.Write(ref ready, false));
+}
+
+// A request of an HTTP trigger: told back as it came, with the status that the query asks for.
+static async Task HandedOnAsync(HttpContext http)
+{
+    http.Response.StatusCode = int.TryParse(http.Request.Query["status"], out var status) && status is >= 200 and < 600 ? status : 200;
+    http.Response.ContentType = http.Request.ContentType ?? "application/octet-stream";
+    http.Response.Headers["x-echo-method"] = http.Request.Method;
+    http.Response.Headers["x-echo-target"] = http.Request.Path.ToUriComponent() + http.Request.QueryString;
+    http.Response.Headers["x-echo-base-path"] = http.Request.Headers["x-fc-base-path"];
+    http.Response.Headers.SetCookie = new[] { "a=1", "b=2" };
+    await http.Request.Body.CopyToAsync(http.Response.Body);
 }
 
 static async Task HookAsync(HttpContext http, string name, TimeSpan takes, int status)

@@ -69,6 +69,8 @@ public static class GatewayExtensions
         TaskBatchEndpoint.Map(v1);
         AccountEndpoints.Map(v1);
         AuditEndpoints.Map(v1);
+        TriggerEndpoints.Map(api, v1);
+        HttpTriggerEndpoint.Map(routes);
         routes.ServiceProvider.GetRequiredService<HealthEndpoints>().Map(routes);
         routes.Map("/{**path}", http => throw ApiErrors.PathNotSupported(http.Request.Method, http.Request.Path))
             .Add(endpoint => ((RouteEndpointBuilder)endpoint).Order = int.MaxValue);

@@ -76,6 +76,9 @@ internal sealed class RunOrder
     public long LimitMs { get; set; }
 
     public string Context { get; set; } = "";
+
+    /// <summary>Whether the answer's headers are wanted.</summary>
+    public bool AnswerHeaders { get; set; }
 }
 
 /// <summary>Answer of <c>GET /status</c> and content of <c>status.json</c>.</summary>
@@ -149,6 +152,9 @@ internal sealed record RunDocument
     public long LogTo { get; set; }
 
     public long MaxMemoryBytes { get; set; }
+
+    /// <summary>Headers of the answer, names and values in turn, if the order asked for them.</summary>
+    public IReadOnlyList<string>? Headers { get; set; }
 }
 
 internal sealed record ErrorDocument(string Error, string Message);

@@ -21,6 +21,9 @@ internal sealed record FunctionAnswer
     /// <summary>Whether the end of the body was told by the end of the connection alone.</summary>
     internal bool EndedByClose { get; init; }
 
+    /// <summary>Headers, names and values in turn; null unless they were asked for.</summary>
+    internal IReadOnlyList<string>? Headers { get; init; }
+
     internal bool IsSuccess => Status is >= 200 and < 300;
 }
 
@@ -37,6 +40,9 @@ internal sealed record FunctionRequest(string Method, string Path)
 
     /// <summary>Most bytes of the answer's body that are kept.</summary>
     internal long MaxAnswerBytes { get; init; }
+
+    /// <summary>Whether the answer's headers are wanted.</summary>
+    internal bool WantsHeaders { get; init; }
 }
 
 /// <summary>
@@ -45,6 +51,8 @@ internal sealed record FunctionRequest(string Method, string Path)
 /// </summary>
 internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, string> headers)
 {
+    private const int MaxAnswerHeaderBytes = 16 * 1024;
+
     private static readonly string[] OwnHeaders = ["host", "connection", "content-length", "transfer-encoding", "expect", "upgrade"];
 
     /// <summary>Whether something accepts connections.</summary>
@@ -157,6 +165,7 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
             Bytes = kept,
             Truncated = truncated,
             EndedByClose = reader.EndsByClose,
+            Headers = request.WantsHeaders ? Fitting(head.Lines) : null,
         };
     }
 
@@ -189,6 +198,24 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
             && int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var status) && status is >= 100 and <= 999
             ? status
             : throw new HttpWireException("The answer does not begin with an HTTP/1.1 status line.");
+    }
+
+    /// <summary>As many headers as a run's document may hold, which is read anew at each change.</summary>
+    private static List<string> Fitting(List<string> lines)
+    {
+        var kept = new List<string>();
+        var left = MaxAnswerHeaderBytes;
+        for (var i = 0; i + 1 < lines.Count; i += 2)
+        {
+            left -= lines[i].Length + lines[i + 1].Length;
+            if (left >= 0)
+            {
+                kept.Add(lines[i]);
+                kept.Add(lines[i + 1]);
+            }
+        }
+
+        return kept;
     }
 
     private static string Cut(string text, int length) => text.Length <= length ? text : text[..length];

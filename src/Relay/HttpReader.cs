@@ -11,6 +11,9 @@ internal sealed class HttpHead(string firstLine)
 
     internal Dictionary<string, string> Headers { get; } = new(StringComparer.OrdinalIgnoreCase);
 
+    /// <summary>Names and values in turn as they came, repeated ones too.</summary>
+    internal List<string> Lines { get; } = [];
+
     internal string this[string name] => Headers.GetValueOrDefault(name, "");
 
     internal bool Chunked => this["transfer-encoding"].EndsWith("chunked", StringComparison.OrdinalIgnoreCase);
@@ -90,6 +93,8 @@ internal sealed class HttpReader(Socket socket)
 
             var name = header[..colon];
             var value = header[(colon + 1)..].Trim();
+            head.Lines.Add(name);
+            head.Lines.Add(value);
             head.Headers[name] = head.Headers.TryGetValue(name, out var earlier) ? $"{earlier}, {value}" : value;
         }
 

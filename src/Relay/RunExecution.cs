@@ -18,6 +18,7 @@ internal sealed class RunExecution(FunctionClient function, RunFiles files, Rela
             BodyPath = files.RequestPath(run.Id),
             AnswerPath = files.ResponsePath(run.Id),
             MaxAnswerBytes = config.MaxResponseBytes,
+            WantsHeaders = run.Order.AnswerHeaders,
         };
         try
         {
@@ -33,6 +34,7 @@ internal sealed class RunExecution(FunctionClient function, RunFiles files, Rela
                     ContentType = answer.ContentType,
                     ResponseBytes = answer.Bytes,
                     Truncated = answer.Truncated,
+                    Headers = answer.Headers,
                 };
         }
         catch (Exception e)

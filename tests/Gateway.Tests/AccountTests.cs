@@ -84,13 +84,9 @@ public sealed class AccountTests : IAsyncLifetime
     public async Task An_account_past_its_limit_is_asked_to_come_back()
     {
         await OperatorAsync("PUT", $"/v1/accounts/{GatewayServer.Account}", """{"requestsPerSecond":1,"requestBurst":3}""");
-        var answers = new List<Answer>();
-        for (var i = 0; i < 6; i++)
-        {
-            answers.Add(await server.CallAsync("GET", Functions));
-        }
-
-        var refused = answers.Last(answer => answer.Status != HttpStatusCode.OK);
+        var answers = await Task.WhenAll(Enumerable.Range(0, 50).Select(_ => server.CallAsync("GET", Functions)));
+        Assert.Contains(answers, answer => answer.Status == HttpStatusCode.OK);
+        var refused = answers.First(answer => answer.Status != HttpStatusCode.OK);
         refused.Is(429, "ResourceThrottled");
         Assert.InRange(int.Parse(refused.Headers["Retry-After"], CultureInfo.InvariantCulture), 1, 2);
         Assert.InRange(int.Parse(refused.Headers["x-acs-retry-after"], CultureInfo.InvariantCulture), 1, 2_000);
@@ -124,9 +120,9 @@ public sealed class AccountTests : IAsyncLifetime
     public async Task A_nonce_of_a_change_serves_once_over_all_gateways()
     {
         await using var other = await GatewayServer.StartAsync(server.Platform);
-        var nonce = Guid.NewGuid().ToString("N");
-        Assert.Equal(HttpStatusCode.OK, (await server.SignedAsync("POST", Functions, GatewayServer.Function("once"), nonce: nonce)).Status);
-        (await other.SignedAsync("POST", Functions, GatewayServer.Function("again"), nonce: nonce)).Is(403, "SignatureNotMatch");
+        var (nonce, date) = (Guid.NewGuid().ToString("N"), DateTimeOffset.UtcNow);
+        Assert.Equal(HttpStatusCode.OK, (await server.SignedAsync("POST", Functions, GatewayServer.Function("once"), nonce: nonce, date: date)).Status);
+        (await other.SignedAsync("POST", Functions, GatewayServer.Function("again"), nonce: nonce, date: date)).Is(403, "SignatureNotMatch");
     }
 
     [Fact]

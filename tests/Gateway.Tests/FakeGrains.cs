@@ -6,6 +6,7 @@ using GpuTasks.Nodes;
 using GpuTasks.Quota;
 using GpuTasks.Security;
 using GpuTasks.Tasks;
+using GpuTasks.Triggers;
 
 namespace GpuTasks.Gateway.Tests;
 
@@ -69,6 +70,8 @@ internal sealed class FakePlatform
     public Action? BeforeChange { get; set; }
 
     public AccountsState Accounts { get; set; } = new();
+
+    public ConcurrentDictionary<string, TriggersState> Triggers { get; } = new();
 
     public ConcurrentDictionary<string, NonceWindow> Nonces { get; } = new();
 
@@ -136,6 +139,7 @@ internal sealed class FakeGrainFactory(FakePlatform platform) : IGrainFactory
             : type == typeof(IDispatcherGrain) ? new FakeDispatcher(platform)
             : type == typeof(INodeGrain) ? new FakeNode(platform, key)
             : type == typeof(IAccountsGrain) ? new FakeAccounts(platform)
+            : type == typeof(ITriggersGrain) ? new FakeTriggers(platform, key)
             : type == typeof(INonceGrain) ? new FakeNonces(platform, key)
             : type == typeof(IAuditGrain) ? new FakeAudit(platform)
             : type == typeof(IRegionQuotaGrain) ? new FakeRegion(platform)
@@ -569,5 +573,36 @@ internal sealed class FakeAudit(FakePlatform platform) : IAuditGrain
         return Task.FromResult(new AuditPage(
             [.. entries.Skip(offset).Take(limit)],
             entries.Count > offset + limit ? (offset + limit).ToString(CultureInfo.InvariantCulture) : null));
+    }
+}
+
+internal sealed class FakeTriggers(FakePlatform platform, string key) : ITriggersGrain
+{
+    private TriggersState Now => platform.Triggers.GetValueOrDefault(key) ?? new TriggersState();
+
+    public Task<TriggerAnswer> Create(string functionId, TriggerSpec spec, CancellationToken cancellationToken = default) =>
+        Apply(now => TriggerTable.Create(now, functionId, spec, Guid.NewGuid().ToString(), DateTimeOffset.UtcNow));
+
+    public Task<TriggerAnswer> Update(string functionId, TriggerSpec spec, CancellationToken cancellationToken = default) =>
+        Apply(now => TriggerTable.Update(now, functionId, spec, DateTimeOffset.UtcNow));
+
+    public Task<TriggerAnswer> Delete(string functionId, string name, CancellationToken cancellationToken = default) =>
+        Apply(now => TriggerTable.Delete(now, functionId, name));
+
+    public Task<TriggerSnapshot?> Get(string functionId, string name, CancellationToken cancellationToken = default) =>
+        Task.FromResult(TriggerTable.Of(Now, functionId).Triggers.FirstOrDefault(trigger => trigger.Spec.Name == name));
+
+    public Task<IReadOnlyList<TriggerSnapshot>> List(string functionId, CancellationToken cancellationToken = default) =>
+        Task.FromResult(TriggerTable.Of(Now, functionId).Triggers);
+
+    public Task FunctionDeleted(string functionId, CancellationToken cancellationToken = default) => Task.CompletedTask;
+
+    private Task<TriggerAnswer> Apply(Func<TriggersState, (TriggersState Next, TriggerAnswer Answer)> change)
+    {
+        lock (platform)
+        {
+            (platform.Triggers[key], var answer) = change(Now);
+            return Task.FromResult(answer);
+        }
     }
 }

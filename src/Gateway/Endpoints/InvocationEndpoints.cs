@@ -1,6 +1,7 @@
 using GpuTasks.Functions;
 using GpuTasks.Gateway.Http;
 using GpuTasks.Gateway.Validation;
+using GpuTasks.Nodes;
 using GpuTasks.Tasks;
 
 namespace GpuTasks.Gateway.Endpoints;
@@ -21,15 +22,20 @@ internal static class InvocationEndpoints
 
     private static async Task SubmitAsync(ApiCall call)
     {
-        var name = call.Function;
+        var function = await call.NeedRecentFunctionAsync(call.Function);
+        await SubmitAsync(call, function, Names.CheckQualifier(call.Query.Text("qualifier")), http: null);
+    }
+
+    /// <summary>Submits the call's body as a task: as an event, or as the body of a request to hand on.</summary>
+    public static async Task SubmitAsync(ApiCall call, FunctionSnapshot function, string qualifier, HttpCall? http)
+    {
+        var name = function.Spec.Name;
         var given = call.Http.Request.Headers[TaskIdHeader].ToString();
         if (given.Length > 0)
         {
             Names.CheckTaskId(TaskIdHeader, given);
         }
 
-        var function = await call.NeedRecentFunctionAsync(name);
-        var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
         var config = function.AsyncConfigs.GetValueOrDefault(qualifier) ?? new AsyncInvokeConfig();
         if (given.Length > 0 && !config.TaskMode)
         {
@@ -55,6 +61,7 @@ internal static class InvocationEndpoints
             MaxEventAge = TimeSpan.FromSeconds(config.MaxEventAgeSeconds),
             OnSuccess = config.OnSuccess,
             OnFailure = config.OnFailure,
+            Http = http,
         };
 
         // Not given up when the caller goes away: whether it was accepted must not depend on that.

@@ -13,7 +13,7 @@ internal sealed record SyncEnd(RunReport? Report, LaunchFailure? Failure);
 /// open for longer than some seconds; each is repeated under the same id. When the caller goes away, the place in the
 /// queue is given up, or the run is ended and its slot given back once it is seen to have ended.
 /// </summary>
-internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string qualifier)
+internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string qualifier, HttpCall? http = null)
 {
     private static readonly TimeSpan Step = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(250);
@@ -126,6 +126,7 @@ internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string q
             Qualifier = qualifier,
             Limit = slot.RunLimit,
             Payload = call.Body,
+            Http = http,
         };
         for (var giveUpAt = clock.GetUtcNow() + Patience; ;)
         {

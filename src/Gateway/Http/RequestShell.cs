@@ -14,6 +14,9 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
 {
     public const string RequestIdHeader = "X-Fc-Request-Id";
 
+    /// <summary>Item of a request whose errors carry <c>X-Fc-Error-Type</c>: its value.</summary>
+    public const string ErrorTypeItem = "X-Fc-Error-Type";
+
     /// <summary>Id of the request, as answered in <c>X-Fc-Request-Id</c>.</summary>
     public static string RequestIdOf(HttpContext http) => (string)http.Items[RequestIdHeader]!;
 
@@ -44,11 +47,17 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
     public static async Task WriteAsync(HttpContext http, ApiException error)
     {
         var requestId = RequestIdOf(http);
-        var challenge = http.Response.Headers.WWWAuthenticate;
+        var (challenge, allow) = (http.Response.Headers.WWWAuthenticate, http.Response.Headers.Allow);
         http.Response.Clear();
         http.Response.Headers[RequestIdHeader] = requestId;
         http.Response.Headers.XContentTypeOptions = "nosniff";
         http.Response.Headers.WWWAuthenticate = challenge;
+        http.Response.Headers.Allow = allow;
+        if (http.Items[ErrorTypeItem] is string type)
+        {
+            http.Response.Headers[ErrorTypeItem] = error.Status == 502 ? error.Code : type;
+        }
+
         if (error.RetryAfterSeconds is { } seconds)
         {
             http.Response.Headers.RetryAfter = seconds.ToString(CultureInfo.InvariantCulture);

@@ -62,6 +62,11 @@ internal sealed class Authenticator(
             : throw ApiErrors.InvalidArgument($"Authorization: must use {Acs3Signature.Scheme} or 'Bearer' with an API key.");
     }
 
+    /// <summary>A caller of whom nothing is known but whose function it calls, at that account's cost.</summary>
+    /// <exception cref="ApiException">The account is disabled.</exception>
+    public async ValueTask<Caller> AnonymousAsync(string account, CancellationToken cancellationToken) =>
+        new(account, null, "anonymous", Enabled(await accounts.ReadAsync(cancellationToken), account));
+
     /// <summary>Whether a request carries the operator key, as bearer or as password of Basic.</summary>
     public bool IsOperator(HttpRequest request)
     {

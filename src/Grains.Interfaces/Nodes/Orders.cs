@@ -64,6 +64,30 @@ public sealed record RunOrder
 
     /// <summary>Whether the task can be queried, so that its id is handed to the function.</summary>
     [Id(9)] public bool Recorded { get; init; }
+
+    /// <summary>HTTP request to hand on as it came, with <see cref="Payload"/> as its body; null for an event.</summary>
+    [Id(20)] public HttpCall? Http { get; init; }
+}
+
+/// <summary>One header.</summary>
+[GenerateSerializer, Immutable, Alias("GpuTasks.HttpField")]
+public sealed record HttpField([property: Id(0)] string Name, [property: Id(1)] string Value);
+
+/// <summary>What stands before the body of an HTTP request that a trigger hands on.</summary>
+[GenerateSerializer, Immutable, Alias("GpuTasks.HttpCall")]
+public sealed record HttpCall
+{
+    /// <summary>Method.</summary>
+    [Id(0)] public required string Method { get; init; }
+
+    /// <summary>Path and query for the function's web server, as on a request line: starts with <c>/</c>, nothing decoded.</summary>
+    [Id(1)] public required string Target { get; init; }
+
+    /// <summary>What was taken off the path before it, as in <c>x-fc-base-path</c>.</summary>
+    [Id(2)] public string BasePath { get; init; } = "";
+
+    /// <summary>Headers; at most 8 KiB together.</summary>
+    [Id(3)] public IReadOnlyList<HttpField> Headers { get; init; } = [];
 }
 
 /// <summary>Answer to a run order.</summary>
@@ -124,6 +148,9 @@ public sealed record RunReport
 
     /// <summary>Highest memory use seen, in MiB; 0 if unknown.</summary>
     [Id(13)] public int MaxMemoryMiB { get; init; }
+
+    /// <summary>Headers of the answer to an <see cref="HttpCall"/>: at most 16 KiB together.</summary>
+    [Id(20)] public IReadOnlyList<HttpField> Headers { get; init; } = [];
 }
 
 /// <summary>Part of a log.</summary>

@@ -1,3 +1,5 @@
+using GpuTasks.Nodes;
+
 namespace GpuTasks.Tasks;
 
 /// <summary>All that a task needs to know about itself, fixed when it is accepted.</summary>
@@ -33,4 +35,7 @@ public sealed record TaskSubmission
 
     /// <summary>Destinations that called one another before this submit: 0 for a caller's own. Bounds loops.</summary>
     [Id(9)] public int Hops { get; init; }
+
+    /// <summary>HTTP request to hand on as it came, with <see cref="Payload"/> as its body; null for an event.</summary>
+    [Id(20)] public HttpCall? Http { get; init; }
 }

@@ -1,5 +1,6 @@
 using GpuTasks.Dispatch;
 using GpuTasks.Store;
+using GpuTasks.Triggers;
 using Microsoft.Extensions.DependencyInjection;
 
 namespace GpuTasks.Functions;
@@ -58,9 +59,11 @@ public sealed class FunctionGrain(
             return FunctionChange.NotFound;
         }
 
+        var functionId = Current.FunctionId;
         await WriteAsync(store.ClearStateAsync);
         store.State = new FunctionState();
         TellDispatcher();
+        GrainFactory.GetGrain<ITriggersGrain>(this.GetPrimaryKeyString()).FunctionDeleted(functionId, CancellationToken.None).Ignore();
         return FunctionChange.Done;
     }
 

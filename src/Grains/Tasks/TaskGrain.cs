@@ -407,6 +407,7 @@ public sealed partial class TaskGrain(
             RetryCount = State.Retries,
             Limit = slot.RunLimit,
             Payload = submission.Payload,
+            Http = submission.Http,
             Recorded = submission.Recorded,
         };
     }

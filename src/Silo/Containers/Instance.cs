@@ -1139,6 +1139,7 @@ internal sealed partial class Instance : IDisposable
             Duration = TimeSpan.FromMilliseconds(Math.Clamp(document?.DurationMs ?? 0, 0, (long)TimeSpan.FromDays(365).TotalMilliseconds)),
             LogTail = tail,
             MaxMemoryMiB = (int)Math.Clamp((document?.MaxMemoryBytes ?? 0) >> 20, 0, int.MaxValue),
+            Headers = RunReports.Headers(document?.Headers),
         };
     }
 

@@ -140,7 +140,28 @@ internal static class LaunchPlanner
             headers["x-fc-async-task-id"] = task.TaskId;
         }
 
-        return new RelayOrder(epoch, "/invoke", "POST", headers, (long)Math.Clamp(order.Limit.TotalMilliseconds, 1, int.MaxValue), context);
+        var limit = (long)Math.Clamp(order.Limit.TotalMilliseconds, 1, int.MaxValue);
+        if (order.Http is not { } http)
+        {
+            return new RelayOrder(epoch, "/invoke", "POST", headers, limit, context);
+        }
+
+        // The caller's own come first, so that none of them can stand for one of the platform's.
+        var all = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
+        foreach (var group in http.Headers.GroupBy(field => field.Name, StringComparer.OrdinalIgnoreCase))
+        {
+            all[group.Key] = string.Join(group.Key.Equals("cookie", StringComparison.OrdinalIgnoreCase) ? "; " : ", ", group.Select(field => field.Value));
+        }
+
+        headers.Remove("content-type");
+        headers["x-fc-control-path"] = "/http-invoke";
+        headers["x-fc-base-path"] = http.BasePath;
+        foreach (var (name, value) in headers)
+        {
+            all[name] = value;
+        }
+
+        return new RelayOrder(epoch, http.Target, http.Method, all, limit, context, AnswerHeaders: true);
     }
 
     private static bool WantsEgress(FunctionSpec spec, NodeOptions options) => spec.InternetAccess ?? options.InternetAccessByDefault;

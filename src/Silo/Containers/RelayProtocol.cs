@@ -47,7 +47,7 @@ internal sealed record RelayConfig
 }
 
 /// <summary>Head of an order to run.</summary>
-internal sealed record RelayOrder(long Epoch, string Path, string Method, IReadOnlyDictionary<string, string> Headers, long LimitMs, string Context);
+internal sealed record RelayOrder(long Epoch, string Path, string Method, IReadOnlyDictionary<string, string> Headers, long LimitMs, string Context, bool AnswerHeaders = false);
 
 /// <summary>Why an instance failed, in the relay's words.</summary>
 internal sealed record RelayFailure(string? Kind, string? Message);
@@ -87,6 +87,8 @@ internal sealed record RelayRun
     public long LogTo { get; init; }
 
     public long MaxMemoryBytes { get; init; }
+
+    public IReadOnlyList<string?>? Headers { get; init; }
 
     public bool Ended => State == "ended";
 }

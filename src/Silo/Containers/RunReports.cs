@@ -1,4 +1,5 @@
 using System.Globalization;
+using GpuTasks.Nodes;
 using GpuTasks.Tasks;
 
 namespace GpuTasks.Containers;
@@ -42,6 +43,9 @@ internal static class RunReports
 
     /// <summary>Longest log tail (contract 5).</summary>
     public const int LogTailLimit = 4 << 10;
+
+    /// <summary>Most characters of an answer's headers together.</summary>
+    private const int HeaderLimit = 16 << 10;
 
     private const int MessageLimit = 2_000;
 
@@ -90,6 +94,26 @@ internal static class RunReports
                             ? (cause, end.Detail)
                             : (RunOutcome.Crashed, end?.Detail ?? "The instance ended.");
         }
+    }
+
+    /// <summary>The answer's headers, of what the tenant says they are: names and values in turn.</summary>
+    public static IReadOnlyList<HttpField> Headers(IReadOnlyList<string?>? lines)
+    {
+        var fields = new List<HttpField>();
+        var left = HeaderLimit;
+        for (var i = 0; i + 1 < (lines?.Count ?? 0); i += 2)
+        {
+            var (name, value) = (lines![i] ?? "", lines[i + 1] ?? "");
+            left -= name.Length + value.Length;
+            if (left >= 0 && name.Length > 0 && name.All(IsToken) && value.All(c => c is '\t' or (>= ' ' and <= '~')))
+            {
+                fields.Add(new HttpField(name, value));
+            }
+        }
+
+        return fields;
+
+        static bool IsToken(char c) => char.IsAsciiLetterOrDigit(c) || "!#$%&'*+-.^_`|~".Contains(c, StringComparison.Ordinal);
     }
 
     /// <summary>A text of the tenant's, cut to what a person reads.</summary>
