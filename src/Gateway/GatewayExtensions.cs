@@ -1,6 +1,7 @@
 using GpuTasks.Gateway.Endpoints;
 using GpuTasks.Gateway.Http;
 using GpuTasks.Gateway.Keys;
+using GpuTasks.Gateway.OpenApi;
 using GpuTasks.Gateway.Signing;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection.Extensions;
@@ -71,6 +72,7 @@ public static class GatewayExtensions
         AuditEndpoints.Map(v1);
         TriggerEndpoints.Map(api, v1);
         HttpTriggerEndpoint.Map(routes);
+        ApiDocument.Map(v1);
         routes.ServiceProvider.GetRequiredService<HealthEndpoints>().Map(routes);
         routes.Map("/{**path}", http => throw ApiErrors.PathNotSupported(http.Request.Method, http.Request.Path))
             .Add(endpoint => ((RouteEndpointBuilder)endpoint).Order = int.MaxValue);

@@ -207,9 +207,9 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
         var left = MaxAnswerHeaderBytes;
         for (var i = 0; i + 1 < lines.Count; i += 2)
         {
-            left -= lines[i].Length + lines[i + 1].Length;
-            if (left >= 0)
+            if (lines[i].Length + lines[i + 1].Length <= left)
             {
+                left -= lines[i].Length + lines[i + 1].Length;
                 kept.Add(lines[i]);
                 kept.Add(lines[i + 1]);
             }

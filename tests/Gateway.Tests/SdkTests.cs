@@ -36,6 +36,7 @@ public sealed class SdkTests
                     InstanceId = order.InstanceId,
                     Node = "node-1",
                     Outcome = fails ? RunOutcome.FunctionError : RunOutcome.Succeeded,
+                    StatusCode = 200,
                     Response = fails ? """{"errorMessage":"on purpose"}"""u8.ToArray() : order.Payload,
                     ContentType = "application/json",
                     LogTail = "log"u8.ToArray(),
@@ -46,6 +47,7 @@ public sealed class SdkTests
                 ("GPUTASKS_ENDPOINT", server.Url.Authority),
                 ("GPUTASKS_ACCESS_KEY_ID", GatewayServer.AccessKey),
                 ("GPUTASKS_ACCESS_KEY_SECRET", GatewayServer.Secret),
+                ("GPUTASKS_API_KEY", GatewayServer.ApiKey),
                 ("GPUTASKS_GPU", "fc.gpu.tesla.1:16384"),
                 ("GPUTASKS_TIMEOUT", "10"),
             ], cancel);

@@ -34,6 +34,28 @@ public sealed class RunTests
         Assert.Equal(States.Ready, (await relay.StatusAsync()).State);
     }
 
+    [Fact]
+    public async Task Headers_of_an_answer_are_told_if_they_were_asked_for_repeated_ones_apart_and_no_more_than_fit()
+    {
+        using var function = new ScriptedFunction();
+        await using var relay = await RelayUnderTest.WithScriptAsync(new RelayConfig { Port = function.Port }, "exec sleep 1000");
+        await relay.ReadyAsync();
+        var order = RelayUnderTest.Order();
+        (order.Method, order.Path, order.AnswerHeaders) = ("DELETE", "/a%2Fb?x=1", true);
+        await relay.PutAsync("r-1", "", order);
+        using (var call = await function.NextAsync())
+        {
+            Assert.Equal("DELETE /a%2Fb?x=1 HTTP/1.1", call.FirstLine);
+            await call.SendAsync($"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nX-Long: {new string('x', 17_000)}\r\nset-cookie: b=2\r\nContent-Length: 0\r\n\r\n");
+        }
+
+        Assert.Equal(["Set-Cookie", "a=1", "set-cookie", "b=2", "Content-Length", "0"], (await relay.EndOfAsync("r-1")).Headers!);
+        await relay.PutAsync("r-2", "");
+        using var next = await function.NextAsync();
+        await next.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        Assert.Null((await relay.EndOfAsync("r-2")).Headers);
+    }
+
     [Theory]
     [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nTrailer: t\r\n\r\n", "hello!", false)]
     [InlineData("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", false)]

@@ -19,7 +19,8 @@ namespace GpuTasks.Gateway.Endpoints;
 /// </summary>
 internal static class HttpTriggerEndpoint
 {
-    private const string Pattern = "/http/{account}/{function}/{trigger}/{**path}";
+    /// <summary>Where it is mapped, for every method.</summary>
+    public const string Pattern = "/http/{account}/{function}/{trigger}/{**path}";
 
     /// <summary>Belong to one connection, are made anew, or are the platform's own word.</summary>
     private static readonly HashSet<string> NotPassedOn = new(StringComparer.OrdinalIgnoreCase)

@@ -1,3 +1,6 @@
+using GpuTasks.Gateway.Endpoints;
+using GpuTasks.Gateway.Validation;
+
 namespace GpuTasks.Gateway.Http;
 
 /// <summary>One operation as callers see it.</summary>
@@ -18,9 +21,6 @@ internal sealed record ApiOperation(string Name, string Method, string Path, str
 
     /// <summary>Request headers that it reads, separated by blanks.</summary>
     public string Headers { get; init; } = "";
-
-    /// <summary>Statuses of success where it is not 200 for an answer and 204 for none.</summary>
-    public int? Status { get; init; }
 }
 
 /// <summary>All operations: the source of names in the audit log and of the OpenAPI document. A test holds it to what is mapped.</summary>
@@ -58,6 +58,12 @@ internal static class ApiTable
         new("GetTriggerStatus", "GET", "/v1/functions/{function}/triggers/{trigger}", "Shows when a timer fired last and fires next, and what it missed.") { Answer = "TriggerStatus" },
         new("GetQuota", "GET", "/v1/quota", "Shows an account's quota of cards.") { Answer = "Quota", Query = "account" },
         new("ListNodes", "GET", "/v1/nodes", "Lists nodes with cards and leases (operator).") { Answer = "NodeList" },
+        new("GetAccountQuota", "GET", "/v1/accounts/{account}/quota", "Shows an account's quota of cards and its weight.") { Answer = "Quota" },
+        new("SetAccountQuota", "PUT", "/v1/accounts/{account}/quota", "Sets them (operator).") { Body = "QuotaInput", Answer = "Quota" },
+        new("DrainNode", "POST", "/v1/nodes/{node}:drain", "Gives a node nothing new; its runs end, or are ended at the deadline (operator).") { Body = "DrainInput", Answer = "Node" },
+        new("UndrainNode", "POST", "/v1/nodes/{node}:undrain", "Takes a drain back (operator).") { Answer = "Node" },
+        new("DrainCard", "POST", "/v1/cards/{card}:drain", "Gives a card nothing new; its runs end, or are ended at the deadline (operator).") { Body = "DrainInput", Answer = "Node" },
+        new("UndrainCard", "POST", "/v1/cards/{card}:undrain", "Takes a drain back (operator).") { Answer = "Node" },
         new("ListAuditEntries", "GET", "/v1/audit", "Lists changes, latest first: an account's own, for the operator all or one account's.") { Answer = "AuditPage", Query = $"account {Page}" },
         new("ListAccounts", "GET", "/v1/accounts", "Lists accounts (operator).") { Answer = "AccountList" },
         new("CreateAccount", "POST", "/v1/accounts", "Creates an account (operator).") { Body = "AccountInput", Answer = "Account" },
@@ -67,8 +73,17 @@ internal static class ApiTable
         new("UpdateKey", "PUT", "/v1/accounts/{account}/keys/{key}", "Disables or enables a key (operator).") { Body = "KeyChange", Answer = "Account" },
         new("RotateKey", "POST", "/v1/accounts/{account}/keys/{key}/rotate", "Makes a key in place of another, which stays valid for a while (operator).") { Body = "KeyRotation", Answer = "NewKey" },
         new("DeleteKey", "DELETE", "/v1/accounts/{account}/keys/{key}", "Deletes a key (operator)."),
+        new("GetApiDocument", "GET", "/v1/openapi.json", "This document; needs no key.") { Answer = "any" },
+        new("GetApiPage", "GET", "/v1/openapi", "The same as a page; needs no key.") { Answer = "bytes" },
         new("GetHealth", "GET", "/healthz", "Says that the process lives.") { Answer = "Health" },
         new("GetReadiness", "GET", "/readyz", "Says whether the gateway can serve.") { Answer = "Health" },
+        .. HttpTriggerConfig.KnownMethods.Select(method => new ApiOperation(
+            $"InvokeHttpTrigger{method}", method, HttpTriggerEndpoint.Pattern, "Hands the request on to the function's web server, and its answer back.")
+        {
+            Body = method is "GET" or "HEAD" ? null : "bytes",
+            Answer = "bytes",
+            Headers = "x-fc-invocation-type x-fc-async-task-id",
+        }),
     ];
 
     private static readonly Dictionary<(string Method, string Path), ApiOperation> ByRoute =

@@ -2,7 +2,7 @@
 // check, {"check":NAME,"ok":BOOL,...}, and ends with 0 only if all are ok.
 //
 // Environment: GPUTASKS_ENDPOINT (host:port, without a scheme: the SDK would take it for a host),
-// GPUTASKS_ACCESS_KEY_ID, GPUTASKS_ACCESS_KEY_SECRET, GPUTASKS_IMAGE (the echo example's image),
+// GPUTASKS_ACCESS_KEY_ID, GPUTASKS_ACCESS_KEY_SECRET, GPUTASKS_API_KEY (or empty), GPUTASKS_IMAGE (the echo example's image),
 // GPUTASKS_GPU (TYPE:MEMORY_MB, or empty for a function without GPU), GPUTASKS_TIMEOUT (s for a task to end, default 120).
 'use strict';
 
@@ -214,7 +214,53 @@ async function main() {
   await check('bad secret', () => refused(403, 'SignatureNotMatch', () =>
     clientWith(env.GPUTASKS_ACCESS_KEY_ID, 'wrong-secret').listFunctionsWithOptions(new sdk.ListFunctionsRequest({}), {}, runtime)));
   await check('unknown operation', () => refused(400, 'PathNotSupported', () =>
-    client.listTriggersWithOptions(functionName, new sdk.ListTriggersRequest({}), {}, runtime)));
+    client.listCustomDomainsWithOptions(new sdk.ListCustomDomainsRequest({}), {}, runtime)));
+
+  await check('timer trigger', async () => {
+    const config = { cronExpression: '@every 60m', enable: false, payload: 'hello' };
+    const body = (changes) => ({ body: new sdk.CreateTriggerInput({ triggerName: 'tick', triggerType: 'timer', triggerConfig: JSON.stringify(config), ...changes }) });
+    const made = (await client.createTriggerWithOptions(functionName, new sdk.CreateTriggerRequest(body({})), {}, runtime)).body;
+    assert.deepStrictEqual(JSON.parse(made.triggerConfig), config);
+    await refused(409, 'TriggerAlreadyExists', () => client.createTriggerWithOptions(functionName, new sdk.CreateTriggerRequest(body({})), {}, runtime));
+    await refused(400, 'InvalidArgument', () => client.createTriggerWithOptions(functionName, new sdk.CreateTriggerRequest(body({ triggerName: 'x', triggerConfig: '{"cronExpression":"never"}' })), {}, runtime));
+    const next = { ...config, cronExpression: 'CRON_TZ=Asia/Shanghai 0 0 4 * * *' };
+    const changed = (await client.updateTriggerWithOptions(functionName, 'tick', new sdk.UpdateTriggerRequest({
+      body: new sdk.UpdateTriggerInput({ triggerConfig: JSON.stringify(next), description: 'at four' }) }), {}, runtime)).body;
+    assert.deepStrictEqual([JSON.parse(changed.triggerConfig), changed.description], [next, 'at four']);
+    assert.strictEqual((await client.getTriggerWithOptions(functionName, 'tick', {}, runtime)).body.triggerId, made.triggerId);
+  });
+
+  await check('http trigger', async () => {
+    const create = (triggerName, config) => client.createTriggerWithOptions(functionName, new sdk.CreateTriggerRequest({
+      body: new sdk.CreateTriggerInput({ triggerName, triggerType: 'http', triggerConfig: JSON.stringify(config) }) }), {}, runtime);
+    const made = (await create('web', { authType: 'anonymous', methods: ['GET', 'POST', 'PUT'] })).body;
+    const listed = (await client.listTriggersWithOptions(functionName, new sdk.ListTriggersRequest({ prefix: 'w', limit: 10 }), {}, runtime)).body;
+    assert.deepStrictEqual(listed.triggers.map((t) => t.triggerName), ['web']);
+    const answer = await fetch(`${made.httpTrigger.urlInternet}/a%2Fb/c?x=1&y=%20`, { method: 'PUT', body: 'some text', headers: { 'content-type': 'text/plain' } });
+    assert.deepStrictEqual([answer.status, await answer.text()], [200, 'some text']);
+    if (env.GPUTASKS_IMAGE) {
+      assert.strictEqual(answer.headers.get('x-echo-method'), 'PUT');
+      assert.strictEqual(answer.headers.get('x-echo-target'), '/a%2Fb/c?x=1&y=%20');
+      assert.deepStrictEqual(answer.headers.getSetCookie(), ['a=1', 'b=2']);
+      const wrong = await fetch(`${made.httpTrigger.urlInternet}/x?status=503`);
+      assert.strictEqual(wrong.status, 503);
+    }
+    await client.deleteTriggerWithOptions(functionName, 'web', {}, runtime);
+    await client.deleteTriggerWithOptions(functionName, 'tick', {}, runtime);
+    await refused(404, 'TriggerNotFound', () => client.getTriggerWithOptions(functionName, 'web', {}, runtime));
+  });
+
+  await check('older signature and bearer token', async () => {
+    const config = { endpoint: env.GPUTASKS_ENDPOINT, protocol: 'http', regionId: 'local-1' };
+    const keys = { accessKeyId: env.GPUTASKS_ACCESS_KEY_ID, accessKeySecret: env.GPUTASKS_ACCESS_KEY_SECRET };
+    const older = new sdk.default(new $OpenApiUtil.Config({ ...config, ...keys, signatureAlgorithm: 'v2' }));
+    const found = (await older.listFunctionsWithOptions(new sdk.ListFunctionsRequest({ prefix: functionName, limit: 5 }), {}, runtime)).body;
+    assert.deepStrictEqual(found.functions.map((f) => f.functionName), [functionName]);
+    if (env.GPUTASKS_API_KEY) {
+      const bearer = new sdk.default(new $OpenApiUtil.Config({ ...config, bearerToken: env.GPUTASKS_API_KEY }));
+      assert.strictEqual((await bearer.getFunctionWithOptions(functionName, new sdk.GetFunctionRequest({}), {}, runtime)).body.functionName, functionName);
+    }
+  });
 
   await check('delete function', async () => {
     await client.deleteAsyncInvokeConfigWithOptions(functionName, new sdk.DeleteAsyncInvokeConfigRequest({}), {}, runtime);
