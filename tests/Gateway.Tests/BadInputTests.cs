@@ -196,7 +196,7 @@ public sealed class BadInputTests : IAsyncLifetime
     [InlineData("POST", "/2023-03-30")]
     [InlineData("PATCH", "/2023-03-30/functions")]
     [InlineData("DELETE", "/2023-03-30/functions")]
-    [InlineData("GET", "/2023-03-30/functions/f/triggers")]
+    [InlineData("GET", "/2023-03-30/custom-domains")]
     [InlineData("POST", "/2023-03-30/functions/f/versions")]
     [InlineData("GET", "/2023-03-30/functions/f/invocations")]
     [InlineData("PUT", "/v1/nodes")]

@@ -40,6 +40,7 @@ internal static class HttpTriggerEndpoint
         var grains = services.GetRequiredService<IGrainFactory>();
         var options = services.GetRequiredService<IOptions<GatewayOptions>>().Value;
         var clock = services.GetRequiredService<TimeProvider>();
+        var functions = services.GetRequiredService<FunctionCache>();
         routes.Map(Pattern, async http =>
         {
             // Sent with every error of the platform, so that callers can tell them from the function's.
@@ -58,8 +59,8 @@ internal static class HttpTriggerEndpoint
 
             var caller = await authenticator.AnonymousAsync(account, http.RequestAborted);
             rates.Take(caller);
-            var call = new ApiCall(http, caller, [], grains, options);
-            var function = await call.NeedFunctionAsync(call.Function);
+            var call = new ApiCall(http, caller, [], grains, functions, options);
+            var function = await call.NeedRecentFunctionAsync(call.Function);
             var trigger = await TriggerEndpoints.NeedTriggerAsync(call, function, Names.CheckFunction("triggerName", call.RouteText("trigger")));
             var config = trigger.Spec.Kind == TriggerKind.Http ? TriggerInput.ReadHttp(trigger.Spec) : throw ApiErrors.TriggerNotFound(trigger.Spec.Name);
             if (config.Closed)
@@ -86,7 +87,7 @@ internal static class HttpTriggerEndpoint
             using var share = budget.Open();
             var isAsync = IsAsync(http.Request);
             var body = await ReadBodyAsync(http, isAsync ? options.MaxAsyncPayloadBytes : options.MaxSyncPayloadBytes, bodyHash, share);
-            call = new ApiCall(http, caller, body, grains, options);
+            call = new ApiCall(http, caller, body, grains, functions, options);
             var handedOn = Describe(http, config, BasePath(account, function.Spec.Name, trigger.Spec.Name), claims);
             if (isAsync)
             {

@@ -51,6 +51,7 @@ internal static class ApiTable
         new("DeleteTrigger", "DELETE", Fc + "/functions/{function}/triggers/{trigger}", "Deletes a trigger."),
 
         new("GetTaskRecord", "GET", "/v1/functions/{function}/tasks/{taskId}", "Gets all that is known of a task.") { Answer = "TaskRecord" },
+        new("GetTaskResult", "GET", "/v1/functions/{function}/tasks/{taskId}/result", "Gets a task's whole answer as it came.") { Answer = "bytes" },
         new("GetTaskLog", "GET", "/v1/functions/{function}/tasks/{taskId}/logs", "Reads what an attempt printed, from a byte on; X-Next-Cursor says where to go on.") { Answer = "bytes", Query = "cursor:int limit:int attempt:int" },
         new("SubmitTasks", "POST", "/v1/functions/{function}/tasks:batch", "Submits many tasks: a line of JSON for each in, a line for each out.") { Body = "bytes", Answer = "bytes", Query = "qualifier" },
         new("GetTaskCounts", "GET", "/v1/functions/{function}/counts", "Counts tasks by status.") { Answer = "TaskCounts" },
