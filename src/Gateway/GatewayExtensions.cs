@@ -62,6 +62,7 @@ public static class GatewayExtensions
         var api = routes.MapGroup("/2023-03-30");
         FunctionEndpoints.Map(api);
         AsyncInvokeConfigEndpoints.Map(api);
+        CapacityEndpoints.Map(api);
         InvocationEndpoints.Map(api);
         AsyncTaskEndpoints.Map(api);
         var v1 = routes.MapGroup("/v1");

@@ -48,6 +48,9 @@ public sealed class GatewayOptions
     /// <summary>Address at which callers reach HTTP triggers, such as <c>https://gpu.example.org</c>; default: the one that the trigger was asked for at.</summary>
     public string PublicUrl { get; set; } = "";
 
+    /// <summary>True refuses a function whose card type no node of the region has, now or when it was last heard of; default false: its tasks wait for one.</summary>
+    public bool StrictCardTypes { get; set; }
+
     /// <summary>How long a synchronous call may wait for a slot beyond its function's timeout: 0 to 3,600 s, default 60.</summary>
     public int SyncQueueSeconds { get; set; } = 60;
 }

@@ -57,6 +57,8 @@ internal sealed class FakePlatform
 
     public ConcurrentDictionary<string, QuotaStatus> Quotas { get; } = new();
 
+    public CapacityView Capacity { get; set; } = new();
+
     /// <summary>Whether tasks move on: one whose event says sleep runs until it is stopped, every other succeeds at its first reading.</summary>
     public bool Executes { get; set; }
 
@@ -192,6 +194,9 @@ internal sealed class FakeFunction(FakePlatform platform, string key) : IFunctio
 
             return now with { AsyncConfigs = configs };
         });
+
+    public Task<FunctionChange> SetCapacity(FunctionCapacity capacity, int expectedRevision, CancellationToken cancellationToken = default) =>
+        Change(expectedRevision, now => now with { Capacity = capacity });
 
     private Task<FunctionChange> Change(int expectedRevision, Func<FunctionSnapshot, FunctionSnapshot> change)
     {
@@ -389,6 +394,12 @@ internal sealed class FakeDispatcher(FakePlatform platform) : IDispatcherGrain
     {
         platform.Called($"abandon {requestId}");
         return Task.CompletedTask;
+    }
+
+    public Task<CapacityView> GetCapacity(CancellationToken cancellationToken = default)
+    {
+        platform.Called("capacity");
+        return Task.FromResult(platform.Capacity);
     }
 
     public Task<WaitView> Explain(Ticket ticket, CancellationToken cancellationToken = default)

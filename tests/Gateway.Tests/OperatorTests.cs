@@ -132,6 +132,22 @@ public sealed class OperatorTests : IAsyncLifetime
         Assert.Equal(JsonValueKind.Null, (await server.CallAsync("GET", "/v1/functions/f/tasks/t")).Json.GetProperty("wait").ValueKind);
     }
 
+    [Fact]
+    public async Task Where_the_operator_wants_it_so_a_card_type_that_no_node_has_is_refused()
+    {
+        const string Create = """{"functionName":"x","runtime":"custom-container","handler":"-","gpuConfig":{"gpuType":"TYPE","gpuMemorySize":16384},"customContainerConfig":{"image":"i"}}""";
+        Assert.Equal(HttpStatusCode.OK, (await server.CallAsync("POST", "/2023-03-30/functions", Create.Replace("TYPE", "fc.gpu.none.1"))).Status);
+        await using var strict = await GatewayServer.StartAsync(("StrictCardTypes", "true"));
+        strict.Platform.Nodes.AddRange(server.Platform.Nodes);
+        var refused = await strict.CallAsync("POST", "/2023-03-30/functions", Create.Replace("TYPE", "fc.gpu.none.1"));
+        refused.Is(400, "InvalidArgument");
+        Assert.Contains("there are fc.gpu.tesla.1", refused.Message!, StringComparison.Ordinal);
+        Assert.Equal(HttpStatusCode.OK, (await strict.CallAsync("POST", "/2023-03-30/functions", Create.Replace("TYPE", "fc.gpu.tesla.1"))).Status);
+        (await strict.CallAsync("PUT", "/2023-03-30/functions/x", "{\"gpuConfig\":{\"gpuType\":\"fc.gpu.none.1\",\"gpuMemorySize\":16384}}")).Is(400, "InvalidArgument");
+        strict.Platform.Nodes.Clear();
+        Assert.Equal(HttpStatusCode.OK, (await strict.CallAsync("PUT", "/2023-03-30/functions/x", "{\"description\":\"still\"}")).Status);
+    }
+
     private static int Number(JsonElement json, string name) => json.GetProperty(name).GetInt32();
 
     private Task<Answer> OperatorAsync(string method, string path, string? body = null) => server.CallAsync(method, path, body, GatewayServer.OperatorKey);

@@ -2,6 +2,7 @@ using System.Text.Json;
 using GpuTasks.Functions;
 using GpuTasks.Gateway.Http;
 using GpuTasks.Gateway.Validation;
+using GpuTasks.Quota;
 
 namespace GpuTasks.Gateway.Endpoints;
 
@@ -52,6 +53,7 @@ internal static class FunctionEndpoints
     {
         using var body = call.JsonBody();
         var spec = FunctionInput.Create(body.RootElement);
+        await CheckCardTypeAsync(call, spec, null);
         if (await call.FunctionGrain(spec.Name).Create(spec, CancellationToken.None) == FunctionChange.AlreadyExists)
         {
             throw ApiErrors.FunctionAlreadyExists(spec.Name);
@@ -70,8 +72,27 @@ internal static class FunctionEndpoints
     private static async Task UpdateAsync(ApiCall call)
     {
         using var body = call.JsonBody();
-        await AnswerAsync(call, await ChangeAsync(call, call.Function, (grain, now) =>
-            grain.Update(FunctionInput.Update(body.RootElement, now.Spec), now.Revision, CancellationToken.None)));
+        await AnswerAsync(call, await ChangeAsync(call, call.Function, async (grain, now) =>
+        {
+            var spec = FunctionInput.Update(body.RootElement, now.Spec);
+            await CheckCardTypeAsync(call, spec, now.Spec);
+            return await grain.Update(spec, now.Revision, CancellationToken.None);
+        }));
+    }
+
+    /// <summary>Where the operator wants it so, a type that no node has is refused; one that the function has already stays.</summary>
+    private static async Task CheckCardTypeAsync(ApiCall call, FunctionSpec spec, FunctionSpec? before)
+    {
+        if (!call.Options.StrictCardTypes || spec.Gpu is not { } gpu || gpu.Type == before?.Gpu?.Type)
+        {
+            return;
+        }
+
+        var types = await call.InTimeAsync(call.Grains.GetGrain<IRegionQuotaGrain>(call.Options.Region).GetCardTypes(call.Aborted));
+        if (!types.Contains(gpu.Type))
+        {
+            throw ApiErrors.InvalidArgument($"gpuConfig.gpuType: no node has cards of type '{gpu.Type}'; there are {(types.Count == 0 ? "none" : string.Join(", ", types))}.");
+        }
     }
 
     private static async Task DeleteAsync(ApiCall call)

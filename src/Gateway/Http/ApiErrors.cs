@@ -48,6 +48,9 @@ internal static class ApiErrors
     public static ApiException AsyncConfigNotExists(string function) =>
         new(404, "AsyncConfigNotExists", $"Function '{function}' has no async invoke config.");
 
+    public static ApiException OnDemandConfigNotFound(string function) =>
+        new(404, "OnDemandConfigNotFound", $"Function '{function}' has no concurrency config.");
+
     public static ApiException AsyncTaskNotFound(string taskId) =>
         new(404, "AsyncTaskNotFound", $"Task '{taskId}' does not exist.");
 

@@ -73,6 +73,10 @@ public interface IDispatcherGrain : IGrainWithStringKey
     [Alias("Explain")]
     Task<WaitView> Explain(Ticket ticket, CancellationToken cancellationToken = default);
 
+    /// <summary>How many instances are to be there whether or not anything waits, and how many are.</summary>
+    [Alias("GetCapacity")]
+    Task<CapacityView> GetCapacity(CancellationToken cancellationToken = default);
+
     /// <summary>How the queue and its instances stand.</summary>
     [Alias("GetStatus"), ReadOnly]
     Task<DispatcherStatus> GetStatus(CancellationToken cancellationToken = default);

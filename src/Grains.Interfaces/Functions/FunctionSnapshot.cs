@@ -27,4 +27,7 @@ public sealed record FunctionSnapshot
 
     /// <summary>Async configs by qualifier.</summary>
     [Id(7)] public IReadOnlyDictionary<string, AsyncInvokeConfig> AsyncConfigs { get; init; } = new Dictionary<string, AsyncInvokeConfig>();
+
+    /// <summary>How much of it runs at most and at least.</summary>
+    [Id(20)] public FunctionCapacity Capacity { get; init; } = FunctionCapacity.None;
 }

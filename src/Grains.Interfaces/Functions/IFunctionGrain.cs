@@ -42,4 +42,8 @@ public interface IFunctionGrain : IGrainWithStringKey
     /// <summary>Sets the async config of a qualifier, or removes it when <paramref name="config"/> is null.</summary>
     [Alias("SetAsyncConfig")]
     Task<FunctionChange> SetAsyncConfig(string qualifier, AsyncInvokeConfig? config, int expectedRevision, CancellationToken cancellationToken = default);
+
+    /// <summary>Sets how much of the function runs at most and at least, for all qualifiers together.</summary>
+    [Alias("SetCapacity")]
+    Task<FunctionChange> SetCapacity(FunctionCapacity capacity, int expectedRevision, CancellationToken cancellationToken = default);
 }

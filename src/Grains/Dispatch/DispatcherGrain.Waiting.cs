@@ -47,6 +47,11 @@ public sealed partial class DispatcherGrain
             return Plain(TaskWaitReason.SlotGiven, "A slot was given to it; its run is being handed over.");
         }
 
+        if (AtRunLimit(current))
+        {
+            return Plain(TaskWaitReason.ConcurrencyLimit, $"The function runs {pool.InUse} at once and its concurrency config permits {current.Capacity.ReservedConcurrency}.");
+        }
+
         var coming = pool.Instances.Where(instance => instance.IsComing).ToList();
         if (ahead + Callers() < (long)coming.Count * current.Spec.InstanceConcurrency)
         {
@@ -62,6 +67,8 @@ public sealed partial class DispatcherGrain
 
         return answered is { Reason: not WaitReason.None } answer
             ? (CodeOf(answer.Reason), answer.Detail, answer.Missing)
+            : ScalingOf(current) is { OnDemand: false }
+            ? Plain(TaskWaitReason.OnDemandOff, $"The scaling config switches on-demand instances off, and the {pool.Instances.Count} instance(s) there are have no free slot.")
             : Plain(TaskWaitReason.NoFreeSlot, pool.Instances.Count > 0
                 ? $"The function's {pool.Instances.Count} instance(s) have no free slot."
                 : "An instance is being asked for.");

@@ -202,13 +202,14 @@ public sealed partial class DispatcherGrain(
             waiters.Remove(gone.RequestId);
         }
 
+        NoteUse(now);
         if (now >= nextReconcile || window.WantsRefill)
         {
             await ReconcileAsync();
         }
 
         Dispatch();
-        if (window.Count > 0 || pool.Instances.Count > 0 || waiters.Count > 0)
+        if (window.Count > 0 || pool.Instances.Count > 0 || waiters.Count > 0 || function is { Capacity.IsSet: true })
         {
             DelayDeactivation(TimeSpan.FromMinutes(2));
         }
@@ -310,8 +311,9 @@ public sealed partial class DispatcherGrain(
         return window.Count > 0 ? StateDemandAsync() : Task.CompletedTask;
     }
 
-    private Assignment? TryAssign(FunctionSnapshot current, string owner, bool isTask, DateTimeOffset now) => pool.TryAssign(
-        owner, isTask, current.SpecRevision, current.Spec.InstanceConcurrency, TimeSpan.FromSeconds(current.Spec.TimeoutSeconds), Guid.NewGuid().ToString("N"), now);
+    private Assignment? TryAssign(FunctionSnapshot current, string owner, bool isTask, DateTimeOffset now) => AtRunLimit(current) ? null : pool.TryAssign(
+        owner, isTask, current.SpecRevision, current.Spec.InstanceConcurrency, TimeSpan.FromSeconds(current.Spec.TimeoutSeconds), Guid.NewGuid().ToString("N"), now,
+        spread: ScalingOf(current) is { Balanced: true });
 
     /// <summary>Offers a slot to its task. If the answer is lost, the slot stays taken until the task is asked again.</summary>
     private async Task StartAsync(Assignment assignment)
@@ -401,8 +403,7 @@ public sealed partial class DispatcherGrain(
         var spec = function?.Spec;
         var now = clock.GetUtcNow();
         var waiting = window.Count + waiters.Values.Count(waiter => !waiter.Answer.Task.IsCompleted);
-        var concurrency = spec?.InstanceConcurrency ?? 1;
-        var missing = function is null ? 0 : waiting - pool.ComingSlots(function.SpecRevision, concurrency);
+        var more = function is null ? 0 : MoreInstances(function, waiting, now);
         return new CapacityDemand
         {
             Account = Account,
@@ -414,7 +415,9 @@ public sealed partial class DispatcherGrain(
                 spec?.MemoryMiB ?? 0,
                 spec?.DiskMiB ?? 0),
             // After a failed launch one instance at a time is tried, so that a broken image does not churn all cards.
-            MoreInstances = missing <= 0 || now < launchesAllowedAt ? 0 : failuresInARow > 0 ? 1 : (missing + concurrency - 1) / concurrency,
+            MoreInstances = now < launchesAllowedAt ? 0 : failuresInARow > 0 ? Math.Min(1, more) : more,
+            Provisioned = function is null ? 0 : WarmNow(function, now),
+            Reserved = function is { Capacity.ReservedConcurrency: not null } ? MostInstances(function) : 0,
             OldestWaitingSince = window.First?.EnqueuedAt ?? waiters.Values.Select(waiter => (DateTimeOffset?)waiter.Since).Min(),
             Priority = window.First?.Priority ?? 0,
             RunLimit = TimeSpan.FromSeconds(spec?.TimeoutSeconds ?? 0),
@@ -435,7 +438,7 @@ public sealed partial class DispatcherGrain(
         {
             var idle = TimeSpan.FromSeconds(current.Spec.IdleTimeoutSeconds ?? options.Value.IdleTimeoutSeconds);
             // Others are entitled to what some hold: those finish their runs and take no more.
-            var leaving = pool.ToStop(current.SpecRevision, idle, now)
+            var leaving = pool.ToStop(current.SpecRevision, idle, now, WarmNow(current, now))
                 .Union(pool.Instances.Where(instance => !instance.StopAsked && answer.Yield.Contains(instance.Lease.InstanceId)))
                 .Except(pool.Instances.Where(instance => answer.Evict.Contains(instance.Lease.InstanceId)));
             work.AddRange(leaving.ToArray().Select(instance => StopAsync(instance, force: false)));

@@ -151,14 +151,23 @@ public sealed class InstancePool
         return instance;
     }
 
-    /// <summary>Gives a slot out: on the fullest instance that has one, so that the others can become idle and leave.</summary>
+    /// <summary>Slots in use on all instances.</summary>
+    public int InUse => instances.Values.Sum(instance => instance.InUse);
+
+    /// <summary>Instances that take runs of this revision, or will once they are ready.</summary>
+    public int Living(int revision) => instances.Values.Count(instance => IsLiving(instance, revision));
+
+    /// <summary>
+    /// Gives a slot out: on the fullest instance that has one, so that the others can become idle and leave, or on the
+    /// emptiest if asked to spread.
+    /// </summary>
     /// <returns>The assignment, or null if no slot is free.</returns>
-    public Assignment? TryAssign(string owner, bool isTask, int revision, int concurrency, TimeSpan runLimit, string slotId, DateTimeOffset now)
+    public Assignment? TryAssign(string owner, bool isTask, int revision, int concurrency, TimeSpan runLimit, string slotId, DateTimeOffset now, bool spread = false)
     {
         PooledInstance? best = null;
         foreach (var instance in instances.Values)
         {
-            if (instance.FreeSlots(revision, concurrency) > 0 && !instance.Assignments.ContainsKey(owner) && (best is null || instance.InUse > best.InUse))
+            if (instance.FreeSlots(revision, concurrency) > 0 && !instance.Assignments.ContainsKey(owner) && (best is null || (spread ? instance.InUse < best.InUse : instance.InUse > best.InUse)))
             {
                 best = instance;
             }
@@ -235,10 +244,23 @@ public sealed class InstancePool
     public int ComingSlots(int revision, int concurrency) =>
         instances.Values.Sum(instance => instance.IsComing ? concurrency : instance.FreeSlots(revision, concurrency));
 
-    /// <summary>Idle instances whose time is over, and those of an older definition.</summary>
-    public IEnumerable<PooledInstance> ToStop(int revision, TimeSpan idleTimeout, DateTimeOffset now) =>
-        instances.Values.Where(instance => !instance.StopAsked && instance.Status is { } status
-            && (status.Revision != revision || (status.State is InstanceState.Ready && instance.IdleSince is { } since && now - since >= idleTimeout)));
+    /// <summary>Idle instances whose time is over, those idle longest first, and those of an older definition.</summary>
+    /// <param name="revision">Present revision.</param>
+    /// <param name="idleTimeout">How long an instance without work stays.</param>
+    /// <param name="now">The moment.</param>
+    /// <param name="keep">So many of the present revision stay, idle or not.</param>
+    public IEnumerable<PooledInstance> ToStop(int revision, TimeSpan idleTimeout, DateTimeOffset now, int keep = 0)
+    {
+        var old = instances.Values.Where(instance => !instance.StopAsked && instance.Status is { } status && status.Revision != revision);
+        var idle = instances.Values
+            .Where(instance => !instance.StopAsked && instance.Status is { State: InstanceState.Ready } status && status.Revision == revision
+                && instance.IdleSince is { } since && now - since >= idleTimeout)
+            .OrderBy(instance => instance.IdleSince);
+        return old.Concat(keep == 0 ? idle : idle.Take(Math.Max(0, Living(revision) - keep)));
+    }
+
+    private static bool IsLiving(PooledInstance instance, int revision) => !instance.StopAsked
+        && (instance.Status is not { } status || (status.Revision == revision && status.State is InstanceState.Creating or InstanceState.Starting or InstanceState.Ready));
 
     private PooledInstance? Holder(Assignment assignment) =>
         instances.TryGetValue(assignment.Slot.InstanceId, out var instance)

@@ -93,6 +93,24 @@ public sealed class FunctionGrain(
         return FunctionChange.Done;
     }
 
+    /// <inheritdoc />
+    public async Task<FunctionChange> SetCapacity(FunctionCapacity capacity, int expectedRevision, CancellationToken cancellationToken = default)
+    {
+        if (Refusal(expectedRevision) is { } refusal)
+        {
+            return refusal;
+        }
+
+        if (capacity.IsSet)
+        {
+            // Before it is written: what is kept for nothing ends by itself, what is not kept for something would not begin.
+            await GrainFactory.GetGrain<ICapacityKeeperGrain>(this.GetPrimaryKeyString()).Watch(cancellationToken);
+        }
+
+        await SaveAsync(Current! with { Capacity = capacity, Revision = Current.Revision + 1 });
+        return FunctionChange.Done;
+    }
+
     private FunctionChange? Refusal(int expectedRevision) =>
         Current is null ? FunctionChange.NotFound : Current.Revision != expectedRevision ? FunctionChange.Conflict : null;
 

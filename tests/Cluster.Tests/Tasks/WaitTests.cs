@@ -13,7 +13,7 @@ using Orleans.TestingHost;
 
 namespace GpuTasks.Tests.Tasks;
 
-/// <summary>Why tasks wait, through real grains on a real store; only containers are fake. Queues in memory hold 16 tasks.</summary>
+/// <summary>Why tasks wait, and instances that wait for tasks, through real grains on a real store; only containers are fake. Queues in memory hold 16 tasks.</summary>
 public sealed class WaitTests : IAsyncLifetime
 {
     private const string T4 = "fc.gpu.tesla.1";
@@ -134,6 +134,71 @@ public sealed class WaitTests : IAsyncLifetime
         await Node.FinishAsync(Node.Running.First());
         await UntilAsync(async () => (await task.Get(includeData: false))!.Status is GpuTaskStatus.Succeeded);
     }
+
+    [Fact]
+    public async Task Provisioned_instances_are_there_before_anything_waits_stay_when_idle_and_leave_when_no_longer_wanted()
+    {
+        var function = await FunctionAsync(T4, Card / 4);
+        await SetCapacityAsync(function, new FunctionCapacity { Provision = new Dictionary<string, ProvisionConfig> { ["LATEST"] = new() { Plan = new InstancePlan(2, [], []) } } });
+        await UntilAsync(async () => await Dispatcher(function).GetCapacity() is { ProvisionTarget: 2, Ready: 2, Error: "" });
+        Assert.Equal(2, Node.InstanceCount);
+
+        // Longer than idle instances stay.
+        await Task.Delay(TimeSpan.FromSeconds(4), TestContext.Current.CancellationToken);
+        Assert.Equal((2, 2), (Node.InstanceCount, Node.LaunchCount));
+        Node.Reboot();
+        await UntilAsync(async () => Node.LaunchCount == 4 && (await Dispatcher(function).GetCapacity()).Ready == 2);
+        await SetCapacityAsync(function, FunctionCapacity.None);
+        await UntilAsync(() => Task.FromResult(Node.InstanceCount == 0));
+    }
+
+    [Fact]
+    public async Task No_more_than_the_reserved_concurrency_run_at_once_and_the_rest_is_told_so()
+    {
+        var function = await FunctionAsync(T4, Card / 4);
+        await SetCapacityAsync(function, new FunctionCapacity { ReservedConcurrency = 2 });
+        var tasks = new List<ITaskGrain>();
+        for (var i = 0; i < 4; i++)
+        {
+            tasks.Add(await SubmitAsync(function, "hold"));
+        }
+
+        await UntilAsync(() => Task.FromResult(Node.Running.Count == 2));
+        foreach (var task in tasks)
+        {
+            if ((await task.Get(includeData: false))!.Status is GpuTaskStatus.Enqueued)
+            {
+                await UntilReasonAsync(task, TaskWaitReason.ConcurrencyLimit);
+            }
+        }
+
+        Assert.Equal((2, 2), (Node.Running.Count, Node.InstanceCount));
+        await SetCapacityAsync(function, FunctionCapacity.None);
+        await UntilAsync(() => Task.FromResult(Node.Running.Count == 4));
+    }
+
+    [Fact]
+    public async Task With_on_demand_off_only_the_least_instances_run()
+    {
+        var function = await FunctionAsync(T4, Card / 4);
+        await SetCapacityAsync(function, new FunctionCapacity { Scaling = new Dictionary<string, ScalingConfig> { ["LATEST"] = new() { Plan = new InstancePlan(1, [], []), OnDemand = false } } });
+        await SubmitAsync(function, "hold");
+        await UntilAsync(() => Task.FromResult(Node.Running.Count == 1));
+        await UntilReasonAsync(await SubmitAsync(function, "hold"), TaskWaitReason.OnDemandOff);
+        Assert.Equal((1, 1), (Node.Running.Count, Node.InstanceCount));
+        await Node.FinishAsync(Node.Running.First());
+        await UntilAsync(() => Task.FromResult(Node.Running.Count == 1 && Node.Started.Count == 2));
+        Assert.Equal(1, Node.LaunchCount);
+    }
+
+    private async Task SetCapacityAsync(string function, FunctionCapacity capacity)
+    {
+        var grain = cluster.Client.GetGrain<IFunctionGrain>(function);
+        Assert.Equal(FunctionChange.Done, await grain.SetCapacity(capacity, (await grain.Get())!.Revision));
+        Assert.Equal(FunctionChange.Conflict, await grain.SetCapacity(capacity, 0));
+    }
+
+    private IDispatcherGrain Dispatcher(string function) => cluster.Client.GetGrain<IDispatcherGrain>(function);
 
     private async Task<WaitView> UntilReasonAsync(ITaskGrain task, TaskWaitReason reason)
     {

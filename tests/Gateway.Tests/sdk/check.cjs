@@ -262,6 +262,38 @@ async function main() {
     }
   });
 
+  await check('concurrency, provision and scaling configs', async () => {
+    await refused(404, 'OnDemandConfigNotFound', () => client.getConcurrencyConfigWithOptions(functionName, {}, runtime));
+    const limit = await client.putConcurrencyConfigWithOptions(functionName, new sdk.PutConcurrencyConfigRequest({
+      body: new sdk.PutConcurrencyInput({ reservedConcurrency: 9 }),
+    }), {}, runtime);
+    assert.strictEqual(limit.body.reservedConcurrency, 9);
+    const limits = await client.listConcurrencyConfigsWithOptions(new sdk.ListConcurrencyConfigsRequest({ functionName }), {}, runtime);
+    assert.strictEqual(limits.body.configs[0].reservedConcurrency, 9);
+    const none = await client.getProvisionConfigWithOptions(functionName, new sdk.GetProvisionConfigRequest({}), {}, runtime);
+    assert.strictEqual(none.body.functionArn, '');
+    const provision = await client.putProvisionConfigWithOptions(functionName, new sdk.PutProvisionConfigRequest({
+      qualifier: 'LATEST',
+      body: new sdk.PutProvisionConfigInput({
+        defaultTarget: 0, alwaysAllocateGPU: false,
+        scheduledActions: [new sdk.ScheduledAction({ name: 'day', scheduleExpression: 'cron(0 0 8 * * *)', target: 1, startTime: '2090-01-01T00:00:00Z', timeZone: 'Asia/Shanghai' })],
+      }),
+    }), {}, runtime);
+    assert.strictEqual(provision.body.current, 0);
+    assert.strictEqual(provision.body.scheduledActions[0].target, 1);
+    const provisions = await client.listProvisionConfigsWithOptions(new sdk.ListProvisionConfigsRequest({ functionName }), {}, runtime);
+    assert.strictEqual(provisions.body.provisionConfigs.length, 1);
+    const scaling = await client.putScalingConfigWithOptions(functionName, new sdk.PutScalingConfigRequest({
+      qualifier: 'LATEST', body: new sdk.PutScalingConfigInput({ minInstances: 0, enableOnDemandScaling: true }),
+    }), {}, runtime);
+    assert.strictEqual(scaling.body.targetInstances, 0);
+    const scalings = await client.listScalingConfigsWithOptions(new sdk.ListScalingConfigsRequest({ functionName }), {}, runtime);
+    assert.strictEqual(scalings.body.scalingConfigs.length, 1);
+    await client.deleteScalingConfigWithOptions(functionName, new sdk.DeleteScalingConfigRequest({}), {}, runtime);
+    await client.deleteProvisionConfigWithOptions(functionName, new sdk.DeleteProvisionConfigRequest({}), {}, runtime);
+    await client.deleteConcurrencyConfigWithOptions(functionName, {}, runtime);
+  });
+
   await check('delete function', async () => {
     await client.deleteAsyncInvokeConfigWithOptions(functionName, new sdk.DeleteAsyncInvokeConfigRequest({}), {}, runtime);
     await client.deleteFunctionWithOptions(functionName, {}, runtime);

@@ -1,0 +1,100 @@
+using GpuTasks.Functions;
+using GpuTasks.Nodes;
+using GpuTasks.Quota;
+
+namespace GpuTasks.Dispatch;
+
+/// <summary>Instances that are there whether or not anything waits, and the most that runs at once.</summary>
+public sealed partial class DispatcherGrain
+{
+    /// <summary>Use counts for so long, so that instances do not leave in each short pause.</summary>
+    private static readonly TimeSpan UseMemory = TimeSpan.FromMinutes(2);
+
+    private readonly Queue<(DateTimeOffset At, int Slots)> uses = new();
+
+    /// <inheritdoc />
+    public async Task<CapacityView> GetCapacity(CancellationToken cancellationToken = default)
+    {
+        if (answered is null && function is not null)
+        {
+            await ReconcileAsync();
+        }
+
+        if (function is not { } current)
+        {
+            return new CapacityView();
+        }
+
+        var now = clock.GetUtcNow();
+        var (provision, scaling) = (ProvisionOf(current), ScalingOf(current));
+        var view = new CapacityView
+        {
+            ProvisionTarget = provision is null ? 0 : TargetOf(provision.Plan, current, now),
+            ScalingTarget = scaling is null ? 0 : TargetOf(scaling.Plan, current, now),
+            Ready = pool.Instances.Count(instance => !instance.StopAsked && instance.Status is { State: InstanceState.Ready } status && status.Revision == current.SpecRevision),
+        };
+        return view with
+        {
+            Error = view.Ready >= Math.Max(view.ProvisionTarget, view.ScalingTarget) ? ""
+                : lastFailure is { } failure ? failure.Message
+                : answered is { Reason: not WaitReason.None } answer ? answer.Detail : "",
+        };
+    }
+
+    private static ProvisionConfig? ProvisionOf(FunctionSnapshot current) => current.Capacity.Provision.GetValueOrDefault("LATEST");
+
+    private static ScalingConfig? ScalingOf(FunctionSnapshot current) => current.Capacity.Scaling.GetValueOrDefault("LATEST");
+
+    /// <summary>Instances that are to be there now.</summary>
+    private int WarmNow(FunctionSnapshot current, DateTimeOffset now)
+    {
+        if (!current.Capacity.IsSet)
+        {
+            return 0;
+        }
+
+        var warm = Math.Max(
+            ProvisionOf(current) is { } provision ? TargetOf(provision.Plan, current, now) : 0,
+            ScalingOf(current) is { } scaling ? TargetOf(scaling.Plan, current, now) : 0);
+        return Math.Min(warm, MostInstances(current));
+    }
+
+    /// <summary>Instances that can be of use under the limit of runs at once.</summary>
+    private static int MostInstances(FunctionSnapshot current) => current.Capacity.ReservedConcurrency is { } most
+        ? (most + current.Spec.InstanceConcurrency - 1) / current.Spec.InstanceConcurrency
+        : int.MaxValue;
+
+    private int TargetOf(InstancePlan plan, FunctionSnapshot current, DateTimeOffset now) =>
+        CapacityPlan.TargetAt(plan, now, uses.Count == 0 ? pool.InUse : Math.Max(pool.InUse, uses.Max(use => use.Slots)), current.Spec.InstanceConcurrency);
+
+    private bool AtRunLimit(FunctionSnapshot current) => current.Capacity.ReservedConcurrency is { } most && pool.InUse >= most;
+
+    /// <summary>Instances to ask for: for what waits, unless that is switched off, and for what is to be there; never more than can be of use.</summary>
+    private int MoreInstances(FunctionSnapshot current, int waiting, DateTimeOffset now)
+    {
+        var concurrency = current.Spec.InstanceConcurrency;
+        var living = pool.Living(current.SpecRevision);
+        if (current.Capacity.ReservedConcurrency is { } most)
+        {
+            waiting = Math.Min(waiting, Math.Max(0, most - pool.InUse));
+        }
+
+        var missing = ScalingOf(current) is { OnDemand: false } ? 0 : waiting - pool.ComingSlots(current.SpecRevision, concurrency);
+        var wanted = Math.Max((Math.Max(0, missing) + concurrency - 1) / concurrency, WarmNow(current, now) - living);
+        return Math.Max(0, Math.Min(wanted, MostInstances(current) - living));
+    }
+
+    /// <summary>Remembers how much was in use, for policies that follow it.</summary>
+    private void NoteUse(DateTimeOffset now)
+    {
+        while (uses.TryPeek(out var oldest) && now - oldest.At > UseMemory)
+        {
+            uses.Dequeue();
+        }
+
+        if (function is { } current && (ProvisionOf(current)?.Plan.Policies.Count > 0 || ScalingOf(current)?.Plan.Policies.Count > 0))
+        {
+            uses.Enqueue((now, pool.InUse));
+        }
+    }
+}
