@@ -49,7 +49,9 @@ public sealed class ApiDocumentTests
         foreach (var (path, schema) in new[]
         {
             ("/2023-03-30/functions/f", "Function"), ("/2023-03-30/functions/f/async-invoke-config", "AsyncConfig"), ("/2023-03-30/functions/f/async-tasks/a", "AsyncTask"),
-            ("/2023-03-30/functions/f/triggers/t", "Trigger"), ("/v1/functions/f/triggers/t", "TriggerStatus"), ("/v1/quota", "Quota"), ("/v1/audit", "AuditPage"),
+            ("/2023-03-30/functions/f/triggers/t", "Trigger"), ("/v1/functions/f/triggers/t", "TriggerStatus"), ("/v1/quota", "Quota"),
+            ("/2023-03-30/functions/f/provision-config", "ProvisionConfig"), ("/2023-03-30/functions/f/scaling-config", "ScalingConfigStatus"),
+            ("/v1/audit", "AuditPage"),
         })
         {
             var names = (await server.CallAsync("GET", path)).Json.EnumerateObject().Select(property => property.Name);
