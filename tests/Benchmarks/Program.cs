@@ -18,18 +18,18 @@ internal static class Program
             case ["silo", .. var rest]:
                 return await Platform.NoopSilo.RunAsync(rest);
             case ["placement", "--trace", var folder, ..]:
-                return Placement(folder, Option(arguments, "--seeds", 5), arguments.Contains("--all"));
+                return Placement(folder, Option(arguments, "--seeds", 5), arguments.Contains("--all"), Text(arguments, "--list"));
             case ["queue", ..]:
                 return Queue(Option(arguments, "--seeds", 1));
             case ["decision", ..]:
                 return Decision();
             default:
-                await Console.Error.WriteLineAsync("usage: platform [quick] | placement --trace DIR [--seeds N] [--all] | queue [--seeds N] | decision");
+                await Console.Error.WriteLineAsync("usage: platform [quick] | placement --trace DIR [--list NAME] [--seeds N] [--all] | queue [--seeds N] | decision");
                 return 2;
         }
     }
 
-    private static int Placement(string folder, int seeds, bool all)
+    private static int Placement(string folder, int seeds, bool all, string? only)
     {
         if (OpenbTrace.Read(folder) is not { } trace)
         {
@@ -37,7 +37,7 @@ internal static class Program
             return 0;
         }
 
-        foreach (var list in trace.Lists.Keys)
+        foreach (var list in trace.Lists.Keys.Where(list => only is null || list == only))
         {
             var published = string.Join(", ", trace.Published.Where(p => p.Key.List == list).Select(p => $"{p.Key.Policy} {p.Value}"));
             Console.WriteLine($"# {list}: published {(published.Length == 0 ? "nothing" : published)}");
@@ -95,6 +95,9 @@ internal static class Program
         Figure("lease.allocated", 100 * cost.Allocated, "%");
         return 0;
     }
+
+    private static string? Text(string[] arguments, string name) =>
+        Array.IndexOf(arguments, name) is >= 0 and var at && at + 1 < arguments.Length ? arguments[at + 1] : null;
 
     private static int Option(string[] arguments, string name, int otherwise) =>
         Array.IndexOf(arguments, name) is >= 0 and var at && at + 1 < arguments.Length ? int.Parse(arguments[at + 1], CultureInfo.InvariantCulture) : otherwise;
