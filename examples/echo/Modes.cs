@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Collections;
+using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
@@ -19,6 +20,7 @@ internal static class Modes
         {
             "echo" => EchoAsync(http, body),
             "count" => JsonAsync(http, json => json.WriteBoolean("counted", true)),
+            "clock" => JsonAsync(http, json => json.WriteNumber("at", Stopwatch.GetTimestamp())),
             "sleep" => SleepAsync(http, ask),
             "ignore-term" => IgnoreTermAsync(http, ask, ignoreTerm),
             "unready" => UnreadyAsync(http, becomeUnready),

@@ -12,7 +12,7 @@ internal static class Program
         switch (arguments)
         {
             case ["platform", .. var rest]:
-                return await Platform.PlatformBench.RunAsync(quick: rest.Contains("quick"));
+                return await Platform.PlatformBench.RunAsync(quick: rest.Contains("quick"), part: rest.FirstOrDefault(word => word != "quick"));
             case ["floor", .. var rest]:
                 return await Platform.Floor.RunAsync(rest);
             case ["silo", .. var rest]:
@@ -24,7 +24,7 @@ internal static class Program
             case ["decision", ..]:
                 return Decision();
             default:
-                await Console.Error.WriteLineAsync("usage: platform [quick] | placement --trace DIR [--list NAME] [--seeds N] [--all] | queue [--seeds N] | decision");
+                await Console.Error.WriteLineAsync("usage: platform [quick] [stores|containers|sizes] | placement --trace DIR [--list NAME] [--seeds N] [--all] | queue [--seeds N] | decision");
                 return 2;
         }
     }

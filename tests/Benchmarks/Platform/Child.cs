@@ -17,17 +17,21 @@ internal sealed class Child : IDisposable
 
     public Uri Url { get; }
 
-    public static async Task<Child> StartAsync(params string[] arguments)
+    /// <summary>Starts this program again as a part of the benchmark.</summary>
+    public static Task<Child> StartAsync(params string[] arguments) => LaunchAsync(Environment.ProcessPath!, "listening ", arguments);
+
+    /// <summary>Starts a program and waits for the line that tells its address.</summary>
+    public static async Task<Child> LaunchAsync(string program, string sign, params string[] arguments)
     {
-        var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, arguments) { RedirectStandardOutput = true })!;
+        var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true })!;
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
         while (await process.StandardOutput.ReadLineAsync(limit.Token) is { } line)
         {
-            if (line.StartsWith("listening ", StringComparison.Ordinal))
+            if (line.StartsWith(sign, StringComparison.Ordinal))
             {
                 // Its output is read to the end, or it would block on a full pipe.
                 _ = process.StandardOutput.ReadToEndAsync(CancellationToken.None);
-                return new Child(process, new Uri(line["listening ".Length..]));
+                return new Child(process, new Uri(line[sign.Length..]));
             }
         }
 

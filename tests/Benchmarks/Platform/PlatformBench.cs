@@ -8,18 +8,18 @@ using Npgsql;
 namespace GpuTasks.Benchmarks.Platform;
 
 /// <summary>The platform beside its floor, in one run: a table for people and lines <c>figure NAME VALUE UNIT</c> to compare runs by.</summary>
-internal sealed class PlatformBench(bool quick, string folder, string postgres)
+internal sealed partial class PlatformBench(bool quick, string folder, string postgres)
 {
     private const string ApiKey = "bench-key";
     private const string Account = "1000000000000001";
-    private const string Functions = "/2023-03-30/functions";
+    internal const string Functions = "/2023-03-30/functions";
     private readonly List<(string Name, string Text)> table = [];
 
     private int Seconds => quick ? 2 : 4;
 
     private string Script => Path.Combine(folder, "submit.lua");
 
-    public static async Task<int> RunAsync(bool quick)
+    public static async Task<int> RunAsync(bool quick, string? part)
     {
         if (Environment.GetEnvironmentVariable("GPUTASKS_TEST_POSTGRES") is not { Length: > 0 } postgres)
         {
@@ -30,7 +30,7 @@ internal sealed class PlatformBench(bool quick, string folder, string postgres)
         var folder = Directory.CreateTempSubdirectory("gputasks-bench-").FullName;
         try
         {
-            await new PlatformBench(quick, folder, postgres).RunAsync();
+            await new PlatformBench(quick, folder, postgres).RunAsync(part);
             return 0;
         }
         finally
@@ -39,7 +39,7 @@ internal sealed class PlatformBench(bool quick, string folder, string postgres)
         }
     }
 
-    private async Task RunAsync()
+    private async Task RunAsync(string? part)
     {
         await File.WriteAllTextAsync(Path.Combine(folder, "keys.json"), $$"""{"accounts":[{"id":"{{Account}}","apiKeys":["{{ApiKey}}"]}]}""");
         await File.WriteAllTextAsync(Script, $$"""
@@ -48,6 +48,28 @@ internal sealed class PlatformBench(bool quick, string folder, string postgres)
             wrk.headers["Authorization"] = "Bearer {{ApiKey}}"
             wrk.headers["x-fc-invocation-type"] = "Async"
             """);
+        if (part is null or "stores")
+        {
+            await StoresAsync();
+        }
+
+        if (part is null or "containers")
+        {
+            await ContainersAsync();
+        }
+
+        if (part is null or "sizes")
+        {
+            await SizesAsync();
+        }
+
+        Console.WriteLine();
+        Console.WriteLine($"{"what",-34}{"ours",14}{"",5}{"floor",14}{"ratio",8}");
+        table.ForEach(row => Console.WriteLine(row.Text));
+    }
+
+    private async Task StoresAsync()
+    {
         await PgbenchAsync();
         foreach (var store in (string[])["pg", "sqlite"])
         {
@@ -72,11 +94,6 @@ internal sealed class PlatformBench(bool quick, string folder, string postgres)
                 Row($"submit.{store}.64.plain.rate", await Wrk.PostAsync(Invocations(plain, "parked"), Script, 64, Seconds), "1/s", floors[64]);
             }
         }
-
-        await SizesAsync();
-        Console.WriteLine();
-        Console.WriteLine($"{"what",-34}{"ours",14}{"",5}{"floor",14}{"ratio",8}");
-        table.ForEach(row => Console.WriteLine(row.Text));
     }
 
     /// <summary>PostgreSQL's own load generator: one durable row a transaction, 64 clients, nothing above it.</summary>
@@ -153,10 +170,8 @@ internal sealed class PlatformBench(bool quick, string folder, string postgres)
         var count = quick ? 100 : 400;
         for (var i = 0; i < count; i++)
         {
-            using var request = new HttpRequestMessage(HttpMethod.Post, $"{Functions}/noop/invocations");
-            request.Headers.Add("x-fc-invocation-type", "Async");
             // The clock of Stopwatch is the machine's, the same in all processes.
-            request.Content = new StringContent(string.Create(CultureInfo.InvariantCulture, $"@{Stopwatch.GetTimestamp()}"));
+            using var request = Async("noop", string.Create(CultureInfo.InvariantCulture, $"@{Stopwatch.GetTimestamp()}"));
             (await client.SendAsync(request)).EnsureSuccessStatusCode();
             await Task.Delay(10);
         }
@@ -293,27 +308,62 @@ internal sealed class PlatformBench(bool quick, string folder, string postgres)
     /// <summary>A caller with two functions: one that waits for a card that is not there, one that runs. Both are warm.</summary>
     private async Task<HttpClient> ClientAsync(Child silo)
     {
-        var client = new HttpClient { BaseAddress = silo.Url, Timeout = TimeSpan.FromMinutes(2) };
-        client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", ApiKey);
-        await CreateAsync("parked", ""","gpuConfig":{"gpuType":"fc.gpu.tesla.1","gpuMemorySize":16384}""");
-        await CreateAsync("noop", ""","instanceConcurrency":200""");
+        var client = Caller(silo);
+        await CreateAsync(client, Definition("parked", ""","gpuConfig":{"gpuType":"fc.gpu.tesla.1","gpuMemorySize":16384}"""));
+        await CreateAsync(client, Definition("noop", ""","instanceConcurrency":200"""));
         await SubmitAsync(client, "noop", 500);
         await UntilEndedAsync(client, 500);
         // Until its code is compiled for speed, a silo measures the compiler.
         await Wrk.PostAsync(Invocations(silo, "parked"), Script, 64, quick ? 8 : 20);
         return client;
 
-        async Task CreateAsync(string name, string more)
+        static string Definition(string name, string more) =>
+            $$"""{"functionName":"{{name}}","runtime":"custom-container","handler":"h","cpu":1,"memorySize":1024,"timeout":600,"customContainerConfig":{"image":"none:1"}{{more}}}""";
+    }
+
+    private static HttpClient Caller(Child silo)
+    {
+        var client = new HttpClient { BaseAddress = silo.Url, Timeout = TimeSpan.FromMinutes(2) };
+        client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", ApiKey);
+        return client;
+    }
+
+    private static async Task CreateAsync(HttpClient client, string definition)
+    {
+        using var name = JsonDocument.Parse(definition);
+        using var body = new StringContent(definition);
+        using var created = await client.PostAsync(Functions, body);
+        using var config = new StringContent("""{"asyncTask":true}""");
+        using var configured = await client.PutAsync($"{Functions}/{name.RootElement.GetProperty("functionName").GetString()}/async-invoke-config", config);
+        if (!created.IsSuccessStatusCode || !configured.IsSuccessStatusCode)
         {
-            using var definition = new StringContent(
-                $$"""{"functionName":"{{name}}","runtime":"custom-container","handler":"h","cpu":1,"memorySize":1024,"timeout":600,"customContainerConfig":{"image":"none:1"}{{more}}}""");
-            using var created = await client.PostAsync(Functions, definition);
-            using var config = new StringContent("""{"asyncTask":true}""");
-            using var configured = await client.PutAsync($"{Functions}/{name}/async-invoke-config", config);
-            if (!created.IsSuccessStatusCode || !configured.IsSuccessStatusCode)
+            throw new InvalidOperationException(await created.Content.ReadAsStringAsync() + await configured.Content.ReadAsStringAsync());
+        }
+    }
+
+    internal static HttpRequestMessage Async(string function, string ask, string? id = null)
+    {
+        var request = new HttpRequestMessage(HttpMethod.Post, $"{Functions}/{function}/invocations") { Content = new StringContent(ask) };
+        request.Headers.Add("x-fc-invocation-type", "Async");
+        if (id is not null)
+        {
+            request.Headers.Add("x-fc-async-task-id", id);
+        }
+
+        return request;
+    }
+
+    internal static async Task UntilAsync(string what, Func<Task<bool>> condition)
+    {
+        var limit = Stopwatch.StartNew();
+        while (!await condition())
+        {
+            if (limit.Elapsed > TimeSpan.FromSeconds(90))
             {
-                throw new InvalidOperationException(await created.Content.ReadAsStringAsync() + await configured.Content.ReadAsStringAsync());
+                throw new TimeoutException($"{what} did not come within 90 s.");
             }
+
+            await Task.Delay(10);
         }
     }
 

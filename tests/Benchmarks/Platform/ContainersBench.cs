@@ -1,0 +1,170 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+
+namespace GpuTasks.Benchmarks.Platform;
+
+/// <summary>The real silo with its node agent and real containers, on PostgreSQL: rate, start and stop as a caller meets them.</summary>
+/// <param name="Docker">Address of the engine.</param>
+/// <param name="Relay">The static relay binary.</param>
+/// <param name="Silo">The silo's assembly.</param>
+internal sealed record Containers(string Docker, string Relay, string Silo)
+{
+    private const string Image = "gputasks/echo:test";
+
+    /// <summary>What <c>./bench</c> prepared, or null without it.</summary>
+    public static Containers? Prepared =>
+        Environment.GetEnvironmentVariable("GPUTASKS_TEST_DOCKER") is { Length: > 0 } docker
+        && Environment.GetEnvironmentVariable("GPUTASKS_RELAY") is { Length: > 0 } relay
+        && Environment.GetEnvironmentVariable("GPUTASKS_SILO") is { Length: > 0 } silo ? new Containers(docker, relay, silo) : null;
+
+    public string Node { get; } = $"bench-{Guid.NewGuid().ToString("N")[..8]}";
+
+    public Task<Child> StartAsync(string folder, string keys, string postgres) => Child.LaunchAsync(
+        "dotnet",
+        "gateway: ",
+        Silo,
+        $"--GpuTasks:DataDirectory={Path.Combine(folder, "containers")}",
+        $"--GpuTasks:Name={Node}",
+        "--GpuTasks:HttpPort=0",
+        $"--GpuTasks:Gateway:KeysFile={keys}",
+        "--GpuTasks:Store:Provider=PostgreSql",
+        $"--GpuTasks:Store:ConnectionString={postgres}",
+        "--GpuTasks:Node:Cards=fc.gpu.tesla.1:16384x4",
+        "--GpuTasks:Node:Cpus=16",
+        "--GpuTasks:Node:MemoryMiB=16384",
+        $"--GpuTasks:Node:DockerHost={Docker}",
+        $"--GpuTasks:Node:RelayPath={Relay}",
+        "--Logging:LogLevel:Default=Warning");
+
+    /// <param name="name">Its name.</param>
+    /// <param name="concurrency">Runs at once in one instance.</param>
+    public static string Definition(string name, int concurrency) =>
+        $$$"""{"functionName":"{{{name}}}","runtime":"custom-container","handler":"h","cpu":0.5,"memorySize":256,"timeout":600,"idleTimeout":600,"instanceConcurrency":{{{concurrency}}},"gpuConfig":{"gpuType":"fc.gpu.tesla.1","gpuMemorySize":16384},"customContainerConfig":{"image":"{{{Image}}}","port":9000}}""";
+
+    /// <summary>Time from the call that stops a run to the end of the function's process.</summary>
+    public async Task<double> StopMillisecondsAsync(HttpClient client, string function, string id)
+    {
+        using var submit = PlatformBench.Async(function, """{"mode":"sleep","seconds":300}""", id);
+        (await client.SendAsync(submit)).EnsureSuccessStatusCode();
+        var path = $"{PlatformBench.Functions}/{function}/async-tasks/{id}";
+        await PlatformBench.UntilAsync($"the run of {id}", async () => (await client.GetStringAsync(path)).Contains("\"status\":\"Running\"", StringComparison.Ordinal));
+        var logs = $"/v1/functions/{function}/tasks/{id}/logs";
+        await PlatformBench.UntilAsync($"the start of {id}", async () =>
+            await client.GetAsync(logs) is { IsSuccessStatusCode: true } log && (await log.Content.ReadAsStringAsync()).Contains("FC Invoke Start", StringComparison.Ordinal));
+        var process = await FunctionProcessAsync(function);
+        var began = Stopwatch.GetTimestamp();
+        var answer = client.PutAsync($"{path}/stop", null);
+        var gone = await Task.Run(() => UntilGone(process, began));
+        (await answer).EnsureSuccessStatusCode();
+        await PlatformBench.UntilAsync($"the end of {id}", async () => (await client.GetStringAsync(path)).Contains("\"status\":\"Stopped\"", StringComparison.Ordinal));
+        return gone;
+    }
+
+    public async Task RemoveAsync()
+    {
+        var left = await Child.OutputAsync("docker", "-H", Docker, "ps", "-aq", "--filter", $"label=gputasks.node={Node}");
+        if (left.Split('\n', StringSplitOptions.RemoveEmptyEntries) is { Length: > 0 } ids)
+        {
+            await Child.OutputAsync("docker", ["-H", Docker, "rm", "-f", .. ids]);
+        }
+    }
+
+    /// <summary>The image's server in the one container of a function, by its number on this machine.</summary>
+    private async Task<int> FunctionProcessAsync(string function)
+    {
+        var container = (await Child.OutputAsync(
+            "docker", "-H", Docker, "ps", "-q", "--filter", $"label=gputasks.node={Node}", "--filter", $"label=gputasks.function={function}")).Trim();
+        var lines = (await Child.OutputAsync("docker", "-H", Docker, "top", container, "-eo", "pid,comm")).Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        return int.Parse(lines.Single(line => line.EndsWith("echo", StringComparison.Ordinal)).Trim().Split(' ')[0], CultureInfo.InvariantCulture);
+    }
+
+    private static double UntilGone(int process, long began)
+    {
+        var status = $"/proc/{process.ToString(CultureInfo.InvariantCulture)}/status";
+        while (Stopwatch.GetElapsedTime(began) < TimeSpan.FromSeconds(30))
+        {
+            try
+            {
+                if (File.ReadAllText(status).Contains("State:\tZ", StringComparison.Ordinal))
+                {
+                    break;
+                }
+            }
+            catch (IOException)
+            {
+                break;
+            }
+
+            Thread.Sleep(TimeSpan.FromMilliseconds(0.2));
+        }
+
+        return Stopwatch.GetElapsedTime(began).TotalMilliseconds;
+    }
+}
+
+/// <summary>Measures of <see cref="Containers"/>.</summary>
+internal sealed partial class PlatformBench
+{
+    private async Task ContainersAsync()
+    {
+        if (Containers.Prepared is not { } containers)
+        {
+            Console.WriteLine("skipped: real containers; ./bench prepares an engine, a relay and an image");
+            return;
+        }
+
+        try
+        {
+            using var silo = await containers.StartAsync(folder, Path.Combine(folder, "keys.json"), await DatabaseAsync("containers"));
+            using var client = Caller(silo);
+            await CreateAsync(client, Containers.Definition("echo", 100));
+            await CreateAsync(client, Containers.Definition("stops", 1));
+            await SubmitAsync(client, "echo", 400);
+            await UntilDoneAsync(client, "echo", 400);
+            var count = quick ? 1_000 : 5_000;
+            var watch = Stopwatch.StartNew();
+            for (var sent = 0; sent < count; sent += 500)
+            {
+                await SubmitAsync(client, "echo", 500);
+            }
+
+            await UntilDoneAsync(client, "echo", 400 + count);
+            Row("e2e.pg.container.rate", count / watch.Elapsed.TotalSeconds, "1/s");
+
+            var starts = new List<double>();
+            for (var i = 0; i < (quick ? 60 : 200); i++)
+            {
+                var sent = Stopwatch.GetTimestamp();
+                using var request = Async("echo", """{"mode":"clock"}""", $"clock-{i}");
+                (await client.SendAsync(request)).EnsureSuccessStatusCode();
+                var result = $"/v1/functions/echo/tasks/clock-{i}/result";
+                await UntilAsync(result, async () => (await client.GetAsync(result)).IsSuccessStatusCode);
+                using var answer = JsonDocument.Parse(await client.GetStringAsync(result));
+                starts.Add(Stopwatch.GetElapsedTime(sent, answer.RootElement.GetProperty("at").GetInt64()).TotalMilliseconds);
+            }
+
+            Row("idle.pg.container.start.p50", Percentile(starts, 50), "ms");
+            Row("idle.pg.container.start.p99", Percentile(starts, 99), "ms");
+
+            var stops = new List<double>();
+            for (var i = 0; i < (quick ? 6 : 20); i++)
+            {
+                stops.Add(await containers.StopMillisecondsAsync(client, "stops", $"stop-{i}"));
+            }
+
+            Row("cancel.p50", Percentile(stops, 50), "ms");
+            Row("cancel.p99", Percentile(stops, 99), "ms");
+        }
+        finally
+        {
+            await containers.RemoveAsync();
+        }
+    }
+
+    private static async Task UntilDoneAsync(HttpClient client, string function, long count) => await UntilAsync($"the end of {count} tasks", async () =>
+    {
+        using var counts = JsonDocument.Parse(await client.GetStringAsync($"/v1/functions/{function}/counts"));
+        return counts.RootElement.GetProperty("done").GetInt64() >= count;
+    });
+}
