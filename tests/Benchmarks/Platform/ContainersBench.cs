@@ -30,7 +30,7 @@ internal sealed record Containers(string Docker, string Relay, string Silo)
         $"--GpuTasks:Gateway:KeysFile={keys}",
         "--GpuTasks:Store:Provider=PostgreSql",
         $"--GpuTasks:Store:ConnectionString={postgres}",
-        "--GpuTasks:Node:Cards=fc.gpu.tesla.1:16384x4",
+        "--GpuTasks:Node:Cards=fc.gpu.tesla.1:16384x2",
         "--GpuTasks:Node:Cpus=16",
         "--GpuTasks:Node:MemoryMiB=16384",
         $"--GpuTasks:Node:DockerHost={Docker}",
@@ -39,8 +39,9 @@ internal sealed record Containers(string Docker, string Relay, string Silo)
 
     /// <param name="name">Its name.</param>
     /// <param name="concurrency">Runs at once in one instance.</param>
-    public static string Definition(string name, int concurrency) =>
-        $$$"""{"functionName":"{{{name}}}","runtime":"custom-container","handler":"h","cpu":0.5,"memorySize":256,"timeout":600,"idleTimeout":600,"instanceConcurrency":{{{concurrency}}},"gpuConfig":{"gpuType":"fc.gpu.tesla.1","gpuMemorySize":16384},"customContainerConfig":{"image":"{{{Image}}}","port":9000}}""";
+    /// <param name="more">Further members.</param>
+    public static string Definition(string name, int concurrency, string more = "") =>
+        $$$"""{"functionName":"{{{name}}}","runtime":"custom-container","handler":"h","cpu":0.5,"memorySize":512,"timeout":600,"idleTimeout":600,"instanceConcurrency":{{{concurrency}}},"customContainerConfig":{"image":"{{{Image}}}","port":9000}{{{more}}}}""";
 
     /// <summary>Time from the call that stops a run to the end of the function's process.</summary>
     public async Task<double> StopMillisecondsAsync(HttpClient client, string function, string id)
@@ -118,12 +119,18 @@ internal sealed partial class PlatformBench
         {
             using var silo = await containers.StartAsync(folder, Path.Combine(folder, "keys.json"), await DatabaseAsync("containers"));
             using var client = Caller(silo);
-            await CreateAsync(client, Containers.Definition("echo", 100));
+            // As many instances as there are cards; the other function needs none.
+            await CreateAsync(client, Containers.Definition("echo", 100, ""","gpuConfig":{"gpuType":"fc.gpu.tesla.1","gpuMemorySize":16384}"""));
             await CreateAsync(client, Containers.Definition("stops", 1));
-            await SubmitAsync(client, "echo", 400);
-            await UntilDoneAsync(client, "echo", 400);
-            var count = quick ? 1_000 : 5_000;
+            await SubmitAsync(client, "echo", 200);
+            await UntilDoneAsync(client, "echo", 200);
             var watch = Stopwatch.StartNew();
+            await SubmitAsync(client, "echo", 200);
+            await UntilDoneAsync(client, "echo", 400);
+
+            // For some seconds, however slow the machine is just now.
+            var count = Math.Clamp((int)(200 / watch.Elapsed.TotalSeconds * Seconds / 250) * 500, 500, 5_000);
+            watch.Restart();
             for (var sent = 0; sent < count; sent += 500)
             {
                 await SubmitAsync(client, "echo", 500);

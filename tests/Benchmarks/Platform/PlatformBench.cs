@@ -145,10 +145,15 @@ internal sealed partial class PlatformBench(bool quick, string folder, string po
 
     private async Task<double> EndToEndAsync(HttpClient client, string? name)
     {
-        var count = quick ? 4_000 : 20_000;
-        await SubmitAsync(client, "noop", 200);
         await UntilEndedAsync(client, await EndedAsync(client, wait: true));
         var before = await NumberAsync(client, "/bench/ended");
+        var warm = Stopwatch.StartNew();
+        await SubmitAsync(client, "noop", 1_000);
+        await UntilEndedAsync(client, before + 1_000);
+        before += 1_000;
+
+        // For some seconds, however slow the machine is just now.
+        var count = Math.Clamp((int)(1_000 / warm.Elapsed.TotalSeconds * Seconds / 1_000) * 2_000, 2_000, 20_000);
         var watch = Stopwatch.StartNew();
         for (var sent = 0; sent < count; sent += 2_000)
         {
