@@ -12,7 +12,7 @@ internal static class Program
         switch (arguments)
         {
             case ["platform", .. var rest]:
-                return await Platform.PlatformBench.RunAsync(quick: rest.Contains("quick"), part: rest.FirstOrDefault(word => word != "quick"));
+                return await Platform.PlatformBench.RunAsync(quick: rest.Contains("quick"), part: rest.FirstOrDefault(word => word is "stores" or "containers" or "sizes"));
             case ["floor", .. var rest]:
                 return await Platform.Floor.RunAsync(rest);
             case ["silo", .. var rest]:
