@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using GpuTasks.Dispatch;
 using GpuTasks.Functions;
+using GpuTasks.Nodes;
 using GpuTasks.Tasks;
 
 namespace GpuTasks.Tests.Storage;
@@ -51,6 +52,7 @@ internal static class Samples
             MaxRetryAttempts = 8,
             MaxEventAge = TimeSpan.FromSeconds(604_800),
             Hops = 2,
+            Http = new HttpCall { Method = "PUT", Target = "/a?b=é", BasePath = "/base", Headers = [new HttpField("x", "y")] },
             OnSuccess = "http://a.example/ok?x=1&y=\"é\"",
             OnFailure = "http://a.example/bad",
         },
@@ -147,8 +149,19 @@ internal static class Samples
                     ModifiedAt = Noon.AddSeconds(1),
                 },
             },
+            Capacity = new FunctionCapacity
+            {
+                ReservedConcurrency = 7,
+                Provision = new Dictionary<string, ProvisionConfig> { ["LATEST"] = new() { Plan = Plan(), AlwaysAllocateCpu = true, AlwaysAllocateGpu = true } },
+                Scaling = new Dictionary<string, ScalingConfig> { ["LATEST"] = new() { Plan = Plan(), OnDemand = false, Balanced = true } },
+            },
         },
     };
+
+    private static InstancePlan Plan() => new(
+        2,
+        [new ScheduledTarget("day", "cron(0 0 8 * * *)", "0 0 8 * * *", null, 5, new PlanPeriod(Noon, Noon.AddDays(1), "from", "until", "Asia/Shanghai"))],
+        [new TrackingPolicy("use", "ProvisionedConcurrencyUtilization", 0.6, 1, 9, new PlanPeriod(null, null, null, null, null))]);
 }
 
 /// <summary>What a grain holds of its row.</summary>
