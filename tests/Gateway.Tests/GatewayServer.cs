@@ -41,7 +41,7 @@ internal sealed class GatewayServer : IAsyncDisposable
         this.folder = folder;
         Platform = platform;
         Clock = clock;
-        Url = new Uri(app.Urls.First());
+        Url = new Uri(app.Urls.First(url => url.StartsWith("http://127.", StringComparison.Ordinal)));
         Http = new HttpClient { BaseAddress = Url };
     }
 
@@ -54,6 +54,9 @@ internal sealed class GatewayServer : IAsyncDisposable
     public HttpClient Http { get; }
 
     public string KeysFile => Path.Combine(folder, "keys.json");
+
+    /// <summary>Where it listens too: connections there use up no ports.</summary>
+    public string SocketFile => Path.Combine(folder, "socket");
 
     public IServiceProvider Services => app.Services;
 
@@ -73,7 +76,11 @@ internal sealed class GatewayServer : IAsyncDisposable
             new("GpuTasks:Gateway:KeysFile", keysFile),
             .. settings.Select(setting => KeyValuePair.Create($"GpuTasks:Gateway:{setting.Key}", (string?)setting.Value)),
         ]);
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0));
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.Listen(IPAddress.Loopback, 0);
+            kestrel.ListenUnixSocket(Path.Combine(folder, "socket"));
+        });
         builder.Services.AddSingleton<TimeProvider>(clock);
         builder.Services.AddSingleton<IGrainFactory>(new FakeGrainFactory(platform));
         builder.Services.AddGpuTasksGateway(builder.Configuration);

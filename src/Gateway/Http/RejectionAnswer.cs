@@ -29,7 +29,7 @@ internal static class RejectionAnswer
     /// <summary>The answer with id and body, or null if it is none of the server's bare ones.</summary>
     public static byte[]? WithBody(ReadOnlySpan<byte> answer)
     {
-        if (!answer.StartsWith("HTTP/1.1 4"u8) || !answer.EndsWith("\r\n\r\n"u8)
+        if (!(answer.StartsWith("HTTP/1.1 4"u8) || answer.StartsWith("HTTP/1.1 505"u8)) || !answer.EndsWith("\r\n\r\n"u8)
             || answer.IndexOf("\r\nContent-Length: 0\r\n"u8) < 0 || answer.IndexOf("\r\nX-Fc-Request-Id: "u8) >= 0)
         {
             return null;
