@@ -11,6 +11,9 @@ public sealed class TenancyTests
         ["AsyncInvokeConfigInput"] = """{"asyncTask":false}""",
         ["CreateTriggerInput"] = """{"triggerName":"other","triggerType":"timer","triggerConfig":"{\"cronExpression\":\"@every 5m\"}"}""",
         ["UpdateTriggerInput"] = """{"description":"taken over"}""",
+        ["ConcurrencyInput"] = """{"reservedConcurrency":1}""",
+        ["ProvisionConfigInput"] = """{"defaultTarget":1}""",
+        ["ScalingConfigInput"] = """{"minInstances":1}""",
         ["bytes"] = """{"taskId":"secret-task"}""",
     };
 
