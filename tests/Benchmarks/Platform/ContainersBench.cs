@@ -74,8 +74,11 @@ internal sealed record Containers(string Docker, string Relay, string Silo)
     /// <summary>The image's server in the one container of a function, by its number on this machine.</summary>
     private async Task<int> FunctionProcessAsync(string function)
     {
-        var container = (await Child.OutputAsync(
-            "docker", "-H", Docker, "ps", "-q", "--filter", $"label=gputasks.node={Node}", "--filter", $"label=gputasks.function={function}")).Trim();
+        var container = "";
+
+        // The one of the run before may still be on its way out.
+        await PlatformBench.UntilAsync($"one container of {function}", async () => (container = (await Child.OutputAsync(
+            "docker", "-H", Docker, "ps", "-q", "--filter", $"label=gputasks.node={Node}", "--filter", $"label=gputasks.function={function}")).Trim()) is { Length: > 0 and < 20 });
         var lines = (await Child.OutputAsync("docker", "-H", Docker, "top", container, "-eo", "pid,comm")).Split('\n', StringSplitOptions.RemoveEmptyEntries);
         return int.Parse(lines.Single(line => line.EndsWith("echo", StringComparison.Ordinal)).Trim().Split(' ')[0], CultureInfo.InvariantCulture);
     }
