@@ -45,11 +45,15 @@ internal sealed class Client : IDisposable
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     private readonly HttpClient http;
 
-    public Client(Uri address, string key)
+    public Client(Uri address, string key, TimeSpan? timeout = null)
     {
-        http = new HttpClient { BaseAddress = address, Timeout = TimeSpan.FromMinutes(2) };
+        Address = address;
+        http = new HttpClient { BaseAddress = address, Timeout = timeout ?? TimeSpan.FromMinutes(2) };
         http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", key);
     }
+
+    /// <summary>Where the gateway is.</summary>
+    public Uri Address { get; }
 
     /// <summary>True repeats calls that find the platform away, as callers of a cluster do while it loses a part.</summary>
     public bool Patient { get; init; }

@@ -47,6 +47,11 @@ internal static class FunctionJson
             json.WriteBoolean("internetAccess", internet);
         }
 
+        if (spec.NodeLostTimeoutSeconds != new FunctionSpec { Name = "", Container = spec.Container }.NodeLostTimeoutSeconds)
+        {
+            json.WriteNumber("nodeLostTimeout", spec.NodeLostTimeoutSeconds);
+        }
+
         json.WriteStartObject("environmentVariables");
         foreach (var (name, value) in spec.Environment)
         {

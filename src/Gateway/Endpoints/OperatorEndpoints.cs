@@ -20,6 +20,7 @@ internal static class OperatorEndpoints
         v1.MapApi("GET", "/nodes", GetNodesAsync, Access.Operator);
         v1.MapApi("POST", "/nodes/{node}:drain", call => ChangeNodeAsync(call, (region, node) => region.DrainNode(node, ReadDeadline(call), CancellationToken.None)), Access.Operator);
         v1.MapApi("POST", "/nodes/{node}:undrain", call => ChangeNodeAsync(call, (region, node) => region.UndrainNode(node, CancellationToken.None)), Access.Operator);
+        v1.MapApi("POST", "/nodes/{node}:lost", DeclareLostAsync, Access.Operator);
         v1.MapApi("POST", "/cards/{card}:drain", call => ChangeCardAsync(call, (region, card) => region.DrainCard(card, ReadDeadline(call), CancellationToken.None)), Access.Operator);
         v1.MapApi("POST", "/cards/{card}:undrain", call => ChangeCardAsync(call, (region, card) => region.UndrainCard(card, CancellationToken.None)), Access.Operator);
     }
@@ -34,6 +35,22 @@ internal static class OperatorEndpoints
         json.WriteNumber("heldMilliCards", quota.HeldMilliCards);
         json.WriteNumber("instances", quota.Instances);
         json.WriteEndObject();
+    }
+
+    /// <summary>The operator's word that a silent node is gone for good.</summary>
+    private static async Task DeclareLostAsync(ApiCall call)
+    {
+        var node = call.Named("node");
+        switch (await call.InTimeAsync(() => Region(call).DeclareLost(node, CancellationToken.None)))
+        {
+            case DeclareLostOutcome.Unknown:
+                throw ApiErrors.NodeNotFound(node);
+            case DeclareLostOutcome.Reachable:
+                throw new ApiException(StatusCodes.Status409Conflict, "NodeReachable", $"Node '{node}' reports, so it is not lost. Drain or stop it.");
+            default:
+                await call.NoContentAsync();
+                break;
+        }
     }
 
     private static async Task GetQuotaAsync(ApiCall call)

@@ -77,6 +77,7 @@ internal static class ApiTable
         new("UndrainNode", "POST", "/v1/nodes/{node}:undrain", "Takes a drain back (operator).") { Answer = "Node" },
         new("DrainCard", "POST", "/v1/cards/{card}:drain", "Gives a card nothing new; its runs end, or are ended at the deadline (operator).") { Body = "DrainInput", Answer = "Node" },
         new("UndrainCard", "POST", "/v1/cards/{card}:undrain", "Takes a drain back (operator).") { Answer = "Node" },
+        new("DeclareNodeLost", "POST", "/v1/nodes/{node}:lost", "Declares a silent node lost: its leases end and its tasks run elsewhere (operator)."),
         new("ListAuditEntries", "GET", "/v1/audit", "Lists changes, latest first: an account's own, for the operator all or one account's.") { Answer = "AuditPage", Query = $"account {Page}" },
         new("ListAccounts", "GET", "/v1/accounts", "Lists accounts (operator).") { Answer = "AccountList" },
         new("CreateAccount", "POST", "/v1/accounts", "Creates an account (operator).") { Body = "AccountInput", Answer = "Account" },

@@ -99,6 +99,17 @@ internal static class FunctionInput
         }
     }
 
+    private static int? NodeLostTimeout(JsonFields fields)
+    {
+        var seconds = fields.Integer("nodeLostTimeout", 0, 604_800);
+        if (seconds is > 0 and < 10)
+        {
+            fields.Faults.Add(fields.PathOf("nodeLostTimeout"), $"must be 0, for never, or 10 to 604800, was {seconds}");
+        }
+
+        return seconds;
+    }
+
     private static FunctionSpec Merge(JsonFields fields, FunctionSpec now)
     {
         fields.Text("runtime", 64, text => text == Runtime, $"must be '{Runtime}'");
@@ -117,6 +128,7 @@ internal static class FunctionInput
             InstanceConcurrency = fields.Integer("instanceConcurrency", 1, 200) ?? now.InstanceConcurrency,
             IdleTimeoutSeconds = fields.Integer("idleTimeout", 1, 86_400) ?? now.IdleTimeoutSeconds,
             InternetAccess = fields.Flag("internetAccess") ?? now.InternetAccess,
+            NodeLostTimeoutSeconds = NodeLostTimeout(fields) ?? now.NodeLostTimeoutSeconds,
             Environment = Environment(fields, now.Environment) ?? now.Environment,
             StoredFields = Stored(fields, now.StoredFields),
         };

@@ -30,6 +30,9 @@ public sealed record SlotAssignment
 
     /// <summary>Revision of the definition that the instance runs.</summary>
     [Id(4)] public required int Revision { get; init; }
+
+    /// <summary>After how long without contact the instance ends the run by itself; zero: never.</summary>
+    [Id(5)] public TimeSpan NodeLostTimeout { get; init; }
 }
 
 /// <summary>Answer to a synchronous call that asks for a slot. Both null: none came free yet, ask again.</summary>

@@ -123,4 +123,10 @@ public sealed record FunctionSpec
 
     /// <summary>Tags: key to value.</summary>
     [Id(17)] public IReadOnlyDictionary<string, string> Tags { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>
+    /// After how long without contact a node's runs count as lost and run again elsewhere: 10 s to 604,800 s, default 3,600 s;
+    /// 0 never gives them up without proof. The instance ends them by itself when this has passed.
+    /// </summary>
+    [Id(18)] public int NodeLostTimeoutSeconds { get; init; } = 3_600;
 }

@@ -68,6 +68,22 @@ public interface IRegionQuotaGrain : IGrainWithStringKey
     [Alias("GetCardTypes"), ReadOnly]
     Task<IReadOnlyList<string>> GetCardTypes(CancellationToken cancellationToken = default);
 
+    /// <summary>What the region knows of an instance whose node does not answer.</summary>
+    /// <param name="node">Node.</param>
+    /// <param name="instanceId">Instance.</param>
+    /// <param name="cancellationToken">Guards the wait.</param>
+    [Alias("GetContact"), ReadOnly]
+    Task<InstanceContact> GetContact(string node, string instanceId, CancellationToken cancellationToken = default);
+
+    /// <summary>
+    /// An operator's word that a node is gone and nothing runs on it any more: its leases end, its tasks run elsewhere. Should
+    /// it come back, it ends what it still has.
+    /// </summary>
+    /// <param name="node">Node.</param>
+    /// <param name="cancellationToken">Guards the wait.</param>
+    [Alias("DeclareLost")]
+    Task<DeclareLostOutcome> DeclareLost(string node, CancellationToken cancellationToken = default);
+
     /// <summary>Every node the region knows, with cards and leases.</summary>
     [Alias("GetNodes"), ReadOnly]
     Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default);

@@ -313,7 +313,8 @@ public sealed partial class DispatcherGrain(
 
     private Assignment? TryAssign(FunctionSnapshot current, string owner, bool isTask, DateTimeOffset now) => AtRunLimit(current) ? null : pool.TryAssign(
         owner, isTask, current.SpecRevision, current.Spec.InstanceConcurrency, TimeSpan.FromSeconds(current.Spec.TimeoutSeconds), Guid.NewGuid().ToString("N"), now,
-        spread: ScalingOf(current) is { Balanced: true });
+        spread: ScalingOf(current) is { Balanced: true },
+        nodeLostTimeout: TimeSpan.FromSeconds(current.Spec.NodeLostTimeoutSeconds));
 
     /// <summary>Offers a slot to its task. If the answer is lost, the slot stays taken until the task is asked again.</summary>
     private async Task StartAsync(Assignment assignment)

@@ -162,7 +162,7 @@ public sealed class InstancePool
     /// emptiest if asked to spread.
     /// </summary>
     /// <returns>The assignment, or null if no slot is free.</returns>
-    public Assignment? TryAssign(string owner, bool isTask, int revision, int concurrency, TimeSpan runLimit, string slotId, DateTimeOffset now, bool spread = false)
+    public Assignment? TryAssign(string owner, bool isTask, int revision, int concurrency, TimeSpan runLimit, string slotId, DateTimeOffset now, bool spread = false, TimeSpan nodeLostTimeout = default)
     {
         PooledInstance? best = null;
         foreach (var instance in instances.Values)
@@ -185,6 +185,7 @@ public sealed class InstancePool
             InstanceId = best.Lease.InstanceId,
             RunLimit = runLimit,
             Revision = revision,
+            NodeLostTimeout = nodeLostTimeout,
         };
         var assignment = new Assignment(slot, owner, isTask, now);
         best.Assign(assignment);

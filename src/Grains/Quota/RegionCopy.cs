@@ -13,6 +13,12 @@ public sealed class RegionCopy
     private readonly RegionStore store;
     private readonly RegionTable table;
     private readonly TimeProvider time;
+    private readonly long startedAt;
+
+    /// <summary>When each node was last heard, by the monotonic clock: a clock that is set must not make a node lost.</summary>
+    private readonly Dictionary<string, long> heardAt = [];
+
+    private long confirmedAt;
 
     private RegionCopy(string region, RegionStore store, RegionTable table, TimeProvider time)
     {
@@ -20,7 +26,14 @@ public sealed class RegionCopy
         this.store = store;
         this.table = table;
         this.time = time;
+        startedAt = confirmedAt = time.GetTimestamp();
     }
+
+    /// <summary>
+    /// For how long a copy may answer nodes without having made sure that it is still the region's: 15 s. A node that is
+    /// answered counts as heard of, and its runs live on; so a copy that was overtaken must not go on answering.
+    /// </summary>
+    private static TimeSpan Confidence => TimeSpan.FromSeconds(15);
 
     /// <summary>True once a write has failed.</summary>
     public bool Lost { get; private set; }
@@ -74,6 +87,13 @@ public sealed class RegionCopy
     public async Task<NodeDirective> ReportAsync(NodeReport report)
     {
         EnsureOurs();
+        if (time.GetElapsedTime(confirmedAt) > Confidence)
+        {
+            var askedAt = time.GetTimestamp();
+            await GuardAsync(store.ConfirmAsync);
+            confirmedAt = askedAt;
+        }
+
         if (!table.Knows(report.Node))
         {
             var row = new LeaseTable { Node = report.Node };
@@ -83,6 +103,7 @@ public sealed class RegionCopy
 
         var directive = table.Report(report, time.GetUtcNow());
         await CommitAsync();
+        heardAt[report.Node] = time.GetTimestamp();
         return directive;
     }
 
@@ -149,6 +170,39 @@ public sealed class RegionCopy
     {
         EnsureOurs();
         return table.QuotaOf(account);
+    }
+
+    /// <inheritdoc cref="IRegionQuotaGrain.GetContact" />
+    public InstanceContact ContactOf(string node, string instanceId)
+    {
+        EnsureOurs();
+        return new InstanceContact(
+            table.Knows(node) && table.TableOf(node).Find(instanceId) is not null,
+            time.GetElapsedTime(heardAt.GetValueOrDefault(node, startedAt)));
+    }
+
+    /// <inheritdoc cref="IRegionQuotaGrain.DeclareLost" />
+    public async Task<DeclareLostOutcome> DeclareLostAsync(string node)
+    {
+        EnsureOurs();
+        if (!table.Knows(node))
+        {
+            return DeclareLostOutcome.Unknown;
+        }
+
+        var now = time.GetUtcNow();
+        if (table.Statuses(now).First(status => status.Report.Node == node).Reachable)
+        {
+            return DeclareLostOutcome.Reachable;
+        }
+
+        foreach (var lease in table.TableOf(node).Leases)
+        {
+            table.Release(node, lease.InstanceId, now);
+        }
+
+        await CommitAsync();
+        return DeclareLostOutcome.Done;
     }
 
     /// <inheritdoc cref="IRegionQuotaGrain.GetNodes" />

@@ -70,6 +70,13 @@ public sealed partial class RegionQuotaGrain(
     public Task<QuotaStatus> GetQuota(string account, CancellationToken cancellationToken = default) => Task.FromResult(copy.QuotaOf(account));
 
     /// <inheritdoc />
+    public Task<InstanceContact> GetContact(string node, string instanceId, CancellationToken cancellationToken = default) =>
+        Task.FromResult(copy.ContactOf(node, instanceId));
+
+    /// <inheritdoc />
+    public Task<DeclareLostOutcome> DeclareLost(string node, CancellationToken cancellationToken = default) => OrLeave(copy.DeclareLostAsync(node));
+
+    /// <inheritdoc />
     public Task<IReadOnlyList<NodeStatus>> GetNodes(CancellationToken cancellationToken = default) => Task.FromResult(copy.Statuses());
 
     /// <inheritdoc />

@@ -55,6 +55,18 @@ public sealed class RegionStore(IGrainStorage storage, string region)
         return [.. Index.Nodes.Select(node => RowOf(node).State!)];
     }
 
+    /// <summary>Makes sure that nobody has taken over.</summary>
+    /// <exception cref="InconsistentStateException">Somebody has.</exception>
+    public async Task ConfirmAsync()
+    {
+        var now = new GrainState<RegionIndex>(new RegionIndex());
+        await storage.ReadStateAsync(StoreNames.Region, IndexId, now, CancellationToken.None);
+        if (now.State?.Term != Index.Term)
+        {
+            throw new InconsistentStateException($"Region '{region}' was taken over: the store has term {now.State?.Term}, this is term {Index.Term}.");
+        }
+    }
+
     /// <summary>Enters a node. Its row may exist from an earlier time; then its fencing numbers go on from there.</summary>
     public async Task<LeaseTable> AddNodeAsync(string node)
     {

@@ -18,4 +18,7 @@ public sealed partial class TaskGrain
 
     [LoggerMessage(LogLevel.Information, "Task {TaskId}: destination {Target} was not told: {Reason}")]
     private partial void LogNotDelivered(TaskKey taskId, string target, string reason);
+
+    [LoggerMessage(LogLevel.Warning, "Task {TaskId}, attempt {Attempt}: given up on node {Node}; leased: {Leased}, silent for {Silence:0} s")]
+    private partial void LogGivenUp(TaskKey taskId, int attempt, string node, bool leased, double silence);
 }

@@ -1,6 +1,7 @@
 using GpuTasks.Destinations;
 using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
+using GpuTasks.Quota;
 using GpuTasks.Store;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -19,6 +20,7 @@ public sealed partial class TaskGrain(
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
     DestinationCaller destinations,
     FreshTasks fresh,
+    IOptions<DispatcherOptions> region,
     IOptions<RetentionOptions> retention,
     ILogger<TaskGrain> logger) : Grain, ITaskGrain, IDisposable
 {
@@ -26,6 +28,9 @@ public sealed partial class TaskGrain(
     private static readonly TimeSpan RunCheckPeriod = TimeSpan.FromSeconds(30);
 
     private static readonly TimeSpan RetryEffectAfter = TimeSpan.FromSeconds(2);
+
+    /// <summary>How much longer than its instance a task waits before it runs elsewhere: for the instance's grace, and for what was on its way.</summary>
+    private static readonly TimeSpan LostMargin = TimeSpan.FromSeconds(60);
 
     /// <summary>By how much the clock of the silo that purges may be ahead of this one.</summary>
     private static readonly TimeSpan ClockDifference = TimeSpan.FromMinutes(1);
@@ -363,12 +368,40 @@ public sealed partial class TaskGrain(
             if (exception is NodeUnavailableException or TimeoutException or OrleansException)
             {
                 contactLostSince ??= clock.GetUtcNow();
+                await GiveUpIfLostAsync();
             }
         }
         finally
         {
             acting = false;
             ScheduleTimer();
+        }
+    }
+
+    /// <summary>
+    /// A run on a silent node is given up on proof alone: its instance has no lease any more, or it has ended itself for want
+    /// of contact. The region knows when it last heard of the node, and the instance hears of nobody later than that.
+    /// </summary>
+    private async Task GiveUpIfLostAsync()
+    {
+        var (slot, attempt) = (State.Slot, State.Attempt);
+        if (slot is null || !State.Status.HoldsSlot())
+        {
+            return;
+        }
+
+        try
+        {
+            var contact = await GrainFactory.GetGrain<IRegionQuotaGrain>(region.Value.Region).GetContact(slot.Node, slot.InstanceId);
+            if (!contact.Leased || (slot.NodeLostTimeout > TimeSpan.Zero && contact.Silence >= slot.NodeLostTimeout + LostMargin))
+            {
+                LogGivenUp(Key, attempt, slot.Node, contact.Leased, contact.Silence.TotalSeconds);
+                await ApplyAsync(new RunLost(clock.GetUtcNow(), attempt));
+            }
+        }
+        catch (Exception exception)
+        {
+            LogEffectFailed(exception, Key, attempt, State.Pending);
         }
     }
 

@@ -192,6 +192,26 @@ internal sealed partial class Instance : IDisposable
         Wake();
     }
 
+    /// <summary>Tells the relay that the platform was heard of; one that does not hear it ends its runs in time by itself.</summary>
+    /// <param name="age">How long ago.</param>
+    /// <param name="cancellationToken">Guards the wait.</param>
+    public async Task ContactAsync(TimeSpan age, CancellationToken cancellationToken)
+    {
+        if (Order.Spec.NodeLostTimeoutSeconds == 0 || phase != Phase.Watch)
+        {
+            return;
+        }
+
+        try
+        {
+            await relay.ContactAsync(age, cancellationToken);
+        }
+        catch (Exception e) when (e is RelayException or OperationCanceledException or ObjectDisposedException)
+        {
+            // The next report is told again.
+        }
+    }
+
     /// <summary>Ends it because of what was found out about it from outside.</summary>
     public void Condemn(LaunchFailure failure)
     {
@@ -602,7 +622,7 @@ internal sealed partial class Instance : IDisposable
         await services.Starts.WaitAsync(step);
         try
         {
-            folder.MakeBox(LaunchPlanner.Configure(Order, services.Options));
+            folder.MakeBox(LaunchPlanner.Configure(Order, services.Options, services.ContactAge()));
             await services.Engine.CreateAsync(plan, shutdown);
             SetMemo(m => m with { Started = true });
             await services.Engine.StartAsync(Id, shutdown);

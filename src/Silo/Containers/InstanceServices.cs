@@ -27,6 +27,9 @@ internal sealed record InstanceServices
 
     public required ILogger Logger { get; init; }
 
+    /// <summary>How long ago the region confirmed a report of this node.</summary>
+    public required Func<TimeSpan> ContactAge { get; init; }
+
     /// <summary>This boot of the machine.</summary>
     public required string BootId { get; init; }
 

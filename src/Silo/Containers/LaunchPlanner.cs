@@ -95,7 +95,7 @@ internal static class LaunchPlanner
     }
 
     /// <summary>What the relay is told about its instance.</summary>
-    public static RelayConfig Configure(LaunchOrder order, NodeOptions options)
+    public static RelayConfig Configure(LaunchOrder order, NodeOptions options, TimeSpan contactAge = default)
     {
         var spec = order.Spec;
         return new RelayConfig
@@ -121,6 +121,8 @@ internal static class LaunchPlanner
             LogSegmentBytes = Math.Max(16 << 10, options.LogBytes / 4),
             MaxResponseBytes = RunReports.SyncResponseLimit,
             Concurrency = spec.InstanceConcurrency,
+            NodeLostTimeoutMs = spec.NodeLostTimeoutSeconds * 1_000L,
+            ContactAgeMs = (long)contactAge.TotalMilliseconds,
         };
     }
 

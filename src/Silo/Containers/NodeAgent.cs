@@ -44,6 +44,9 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     private int diskMiB;
     private volatile bool adopted;
 
+    /// <summary>When the last report was sent that the region has confirmed; 0 before the first.</summary>
+    private long contactAt;
+
     public NodeAgent(IOptions<NodeOptions> options, IContainerEngine engine, INodeReports reports, ICardSource cards, TimeProvider time, ILogger<NodeAgent> logger)
     {
         this.options = options.Value;
@@ -88,7 +91,8 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             throw new ArgumentException($"Lease '{lease.InstanceId}' of '{lease.Account}/{lease.Function}' has names that cannot be used for a container.", nameof(order));
         }
 
-        if (!adopted)
+        // Before the region has confirmed a report nobody can say how long the node has been out of contact.
+        if (!adopted || Interlocked.Read(ref contactAt) == 0)
         {
             return LaunchOutcome.Busy;
         }
@@ -274,6 +278,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             Time = time,
             Logger = logger,
             BootId = bootId,
+            ContactAge = () => time.GetElapsedTime(Interlocked.Read(ref contactAt)),
             Starts = starts,
             EngineInfo = engineInfo.Task,
             Notify = Notify,
@@ -391,7 +396,14 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             Instances = [.. instances.Keys],
             Adopted = adopted,
         };
+        var sentAt = time.GetTimestamp();
         var directive = await reports.ReportAsync(report).WaitAsync(TimeSpan.FromSeconds(30), time, cancellationToken);
+        Interlocked.Exchange(ref contactAt, sentAt);
+        foreach (var instance in instances.Values)
+        {
+            _ = instance.ContactAsync(time.GetElapsedTime(sentAt), cancellationToken);
+        }
+
         var before = ledger.State;
         if (directive.NodeEpoch < before.NodeEpoch)
         {

@@ -99,6 +99,10 @@ internal sealed class RelayClient : IDisposable
     /// <summary>Lets the relay forget an ended run.</summary>
     public Task AcknowledgeAsync(string runId, CancellationToken cancellationToken) => PostAsync($"runs/{runId}/ack", cancellationToken);
 
+    /// <summary>Tells the relay how long ago the platform confirmed a report of this node.</summary>
+    public Task ContactAsync(TimeSpan age, CancellationToken cancellationToken) =>
+        PostAsync(string.Create(CultureInfo.InvariantCulture, $"contact?ageMs={(long)age.TotalMilliseconds}"), cancellationToken);
+
     /// <summary>Makes the relay take no new runs.</summary>
     public Task RetireAsync(CancellationToken cancellationToken) => PostAsync("retire", cancellationToken);
 

@@ -44,6 +44,10 @@ internal sealed record RelayConfig
     public required long MaxResponseBytes { get; init; }
 
     public required int Concurrency { get; init; }
+
+    public long NodeLostTimeoutMs { get; init; }
+
+    public long ContactAgeMs { get; init; }
 }
 
 /// <summary>Head of an order to run.</summary>

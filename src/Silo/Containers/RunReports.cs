@@ -71,6 +71,8 @@ internal static class RunReports
         {
             case "out-of-memory":
                 return (RunOutcome.HostOutOfMemory, Text(run!.Message, "The function was killed for using more memory than it has."));
+            case "contact-lost":
+                return (RunOutcome.NodeLost, Text(run!.Message, "The node had no contact with the platform for too long."));
             case "cancelled" when record.Cancelled:
                 return (RunOutcome.Cancelled, Text(run!.Message, "The run was ended as asked."));
             case "cancelled":

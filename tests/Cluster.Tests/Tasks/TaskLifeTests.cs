@@ -125,6 +125,18 @@ public sealed class TaskLifeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_request_whose_answer_was_lost_may_be_repeated_and_is_one_task()
+    {
+        var function = await FunctionAsync();
+        var task = Task(function, "repeated");
+        var submission = Submission("ok");
+        var answers = await System.Threading.Tasks.Task.WhenAll(Enumerable.Range(0, 10).Select(_ => task.Submit(submission)));
+        Assert.All(answers, answer => Assert.Equal(SubmitOutcome.Accepted, answer));
+        await UntilFinalAsync(task);
+        Assert.Single(Node.Started, run => run.StartsWith("repeated.", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task A_batch_takes_each_task_once_and_all_of_them_run()
     {
         var function = await FunctionAsync();

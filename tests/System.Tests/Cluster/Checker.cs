@@ -1,0 +1,319 @@
+using System.Globalization;
+using System.Net;
+using System.Text;
+
+namespace GpuTasks.SystemTests;
+
+/// <summary>Proves at the end, and looks all the while, that what must always hold did hold.</summary>
+internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faults)
+{
+    private const int GraceMs = 10_000;
+    private readonly List<string> violations = [];
+    private long largestMemoryMiB;
+
+    /// <summary>Looks at cards and quota, now and then, until told to end.</summary>
+    public async Task LookAsync(CancellationToken ending)
+    {
+        while (!ending.IsCancellationRequested)
+        {
+            try
+            {
+                var answer = await lab.Operator.SendAsync(HttpMethod.Get, "/v1/nodes");
+                if (answer.Status == HttpStatusCode.OK)
+                {
+                    foreach (var card in answer.Json["nodes"]!.AsArray().SelectMany(node => node!["cards"]!.AsArray()))
+                    {
+                        if ((int)card!["leasedMiB"]! > (int)card["memoryMiB"]!)
+                        {
+                            Add($"card {card["uuid"]} is leased with {card["leasedMiB"]} of {card["memoryMiB"]} MiB");
+                        }
+                    }
+                }
+
+                foreach (var member in lab.Members.Where(member => member.Id > 0))
+                {
+                    largestMemoryMiB = Math.Max(largestMemoryMiB, MemoryMiB(member.Id));
+                }
+            }
+            catch (Exception e) when (e is HttpRequestException or OperationCanceledException)
+            {
+                // Looked at again in a moment.
+            }
+
+            await Task.Delay(1_000, CancellationToken.None);
+        }
+    }
+
+    /// <summary>Waits until the load's tasks have ended, and checks everything.</summary>
+    public async Task<(string Text, int Violations)> ReportAsync(int seed, TimeSpan patience)
+    {
+        var settled = Environment.TickCount64;
+        var seen = await EndsAsync(patience);
+        settled = Environment.TickCount64 - settled;
+        var runs = recorder.Runs();
+        var byTask = runs.ToLookup(run => run.Task);
+        var retold = 0;
+        foreach (var task in load.Sent)
+        {
+            if (!task.Accepted)
+            {
+                Add($"{task.Id}: five minutes of submits were not answered");
+                continue;
+            }
+
+            if (!seen.TryGetValue(task.Id, out var end))
+            {
+                Add($"{task.Id}: was accepted and is not listed");
+                continue;
+            }
+
+            load.Note(task, end);
+            CheckEnd(task, end, [.. byTask[task.Id].OrderBy(run => run.Began)]);
+            if (task is { Acceptances: > 1, Uncertain: false })
+            {
+                Add($"{task.Id}: was accepted {task.Acceptances} times");
+            }
+        }
+
+        // What a destination was told is a task of its own, under an id that is the same for each try.
+        var told = await lab.Clients[0].ListAsync("hears");
+        var due = seen.Values.Count(task => task.Id.StartsWith("told-", StringComparison.Ordinal) && task.Status == "Succeeded");
+        if (told.Count != due)
+        {
+            Add($"{due} tasks had a destination to tell, and it was told {told.Count} times");
+        }
+
+        retold = runs.Count(run => told.Any(task => task.Id == run.Task)) - told.Count;
+        foreach (var task in seen.Values.Where(task => task.Id.StartsWith("told-", StringComparison.Ordinal) && (string?)task.Json["destinationStatus"] != "Succeeded"))
+        {
+            Add($"{task.Id}: its destination was told, and destinationStatus is {task.Json["destinationStatus"]}");
+        }
+
+        await CheckCountsAsync();
+        await CheckAccountsAsync();
+        await CheckEmptyAsync();
+        foreach (var early in load.Violations)
+        {
+            Add(early);
+        }
+
+        return (Text(seed, seen, runs, settled, retold), violations.Count);
+    }
+
+    private void CheckEnd(SentTask task, SeenTask end, List<SeenRun> runs)
+    {
+        if (!end.IsFinal)
+        {
+            Add($"{task.Id}: did not end; it is {end.Status}");
+            return;
+        }
+
+        if (!task.Kind.Ends.Contains(end.Status))
+        {
+            Add($"{task.Id}: ended {end.Status}, not {string.Join(" or ", task.Kind.Ends)}: {end.Error}");
+        }
+
+        for (var n = 1; n < runs.Count; n++)
+        {
+            if (runs[n].Began < runs[n - 1].LastSeen)
+            {
+                Add($"{task.Id}: a run began {runs[n - 1].LastSeen - runs[n].Began} ms before the one before it was last seen alive");
+            }
+        }
+
+        // A race may be stopped before it begins; everything else runs exactly as often as it must, whatever was restarted under it.
+        if (runs.Count != task.Kind.Runs && !(task.Kind.Name == "race" && runs.Count == 0 && end.Status == "Stopped"))
+        {
+            Add($"{task.Id}: ran {runs.Count} times, not {task.Kind.Runs}: {string.Join(", ", runs.Select(run => $"{run.Instance} from {run.Began} to {run.LastSeen}{(run.Answered ? "" : " unanswered")}"))}; {string.Join(", ", end.Events)}");
+        }
+
+        foreach (var run in runs)
+        {
+            var lived = run.LastSeen - run.Began;
+            if (task.Kind.Function == "short" && lived > 3_000 + 5_000)
+            {
+                Add($"{task.Id}: has a limit of 3 s and ran for {lived} ms");
+            }
+
+            if (task.StoppedAt is { } stoppedAt && end.Status == "Stopped" && run.LastSeen > stoppedAt + GraceMs + 5_000 + DelayByFaults(stoppedAt))
+            {
+                Add($"{task.Id}: was still alive {run.LastSeen - stoppedAt} ms after its stop was confirmed");
+            }
+        }
+    }
+
+    /// <summary>A stop that a fault holds up reaches its node when that is over and a silo has been started again.</summary>
+    private long DelayByFaults(long at) => faults.Happened.Where(fault => fault.To + 30_000 >= at && fault.From <= at + GraceMs + 5_000).Select(fault => fault.To + 60_000 - at).DefaultIfEmpty(0).Max();
+
+    private async Task<Dictionary<string, SeenTask>> EndsAsync(TimeSpan patience)
+    {
+        for (var giveUpAt = DateTime.UtcNow + patience; ;)
+        {
+            var seen = new Dictionary<string, SeenTask>();
+            foreach (var function in (string[])["mix", "tells", "short"])
+            {
+                foreach (var task in await lab.Clients[0].ListAsync(function))
+                {
+                    if (!seen.TryAdd(task.Id, task))
+                    {
+                        Add($"{task.Id}: is listed twice");
+                    }
+                }
+            }
+
+            var told = await lab.Clients[0].ListAsync("hears");
+            var open = seen.Values.Concat(told).Where(task => !task.IsFinal).ToList();
+            var untold = seen.Values.Where(task => (string?)task.Json["destinationStatus"] is "Running" or "Pending" or "").Where(task => task.Id.StartsWith("told-", StringComparison.Ordinal) && task.Status == "Succeeded");
+            if ((open.Count == 0 && !untold.Any()) || DateTime.UtcNow > giveUpAt)
+            {
+                return seen;
+            }
+
+            await Task.Delay(1_000);
+        }
+    }
+
+    private async Task CheckCountsAsync()
+    {
+        foreach (var function in (string[])["mix", "tells", "short", "hears"])
+        {
+            var listed = await lab.Clients[1].ListAsync(function);
+            var counted = await lab.Clients[1].CountsAsync(function);
+            var done = listed.Count(task => task.IsFinal);
+            if (counted.Done != done || counted.Waiting + counted.Running != listed.Count - done)
+            {
+                Add($"{function}: counts say {counted}, the list has {listed.Count} with {done} ended");
+            }
+        }
+    }
+
+    private async Task CheckAccountsAsync()
+    {
+        foreach (var task in load.Sent.Where(task => task.Accepted).Take(20))
+        {
+            if (await lab.Other.StatusOfAsync($"/2023-03-30/functions/{task.Kind.Function}/async-tasks/{task.Id}") != HttpStatusCode.NotFound)
+            {
+                Add($"{task.Id}: is shown to another account");
+            }
+        }
+    }
+
+    /// <summary>With the functions everything goes: no lease, no container and no folder is left held by nobody.</summary>
+    private async Task CheckEmptyAsync()
+    {
+        foreach (var function in (string[])["mix", "tells", "short", "hears"])
+        {
+            await lab.Clients[0].DeleteAsync(function);
+        }
+
+        try
+        {
+            await Eventually.ComesAsync("empty nodes", TimeSpan.FromMinutes(2), LeftAsync, left => left.Length == 0);
+        }
+        catch (TimeoutException e)
+        {
+            Add(e.Message);
+        }
+    }
+
+    private async Task<string> LeftAsync()
+    {
+        var left = new StringBuilder();
+        var answer = await lab.Operator.SendAsync(HttpMethod.Get, "/v1/nodes");
+        foreach (var node in answer.Json["nodes"]!.AsArray())
+        {
+            foreach (var lease in node!["leases"]!.AsArray())
+            {
+                left.Append(CultureInfo.InvariantCulture, $"lease {lease!["instanceId"]} on {node["node"]}; ");
+            }
+        }
+
+        for (var node = 0; node < lab.Nodes.Count; node++)
+        {
+            left.AppendJoin("", (await lab.ContainersAsync(node)).Select(name => $"container {name}; "));
+            left.AppendJoin("", Directory.GetDirectories(lab.InstancesOf(node)).Select(path => $"folder {Path.GetFileName(path)}; "));
+        }
+
+        return left.ToString();
+    }
+
+    private string Text(int seed, Dictionary<string, SeenTask> seen, List<SeenRun> runs, long settledMs, int retold)
+    {
+        var text = new StringBuilder();
+        text.AppendLine(CultureInfo.InvariantCulture, $"Chaos with seed {seed}: {load.Sent.Count} tasks sent, {runs.Count} runs, {faults.Happened.Count} faults, settled {settledMs / 1000.0:0.0} s after the last.");
+        text.AppendLine("Tasks by kind and end:");
+        foreach (var kind in load.Sent.GroupBy(task => task.Kind.Name).OrderBy(kind => kind.Key, StringComparer.Ordinal))
+        {
+            var ends = kind.GroupBy(task => seen.GetValueOrDefault(task.Id)?.Status ?? "missing").Select(end => $"{end.Key} {end.Count()}");
+            text.AppendLine(CultureInfo.InvariantCulture, $"  {kind.Key,-10} {kind.Count(),5}  {string.Join(", ", ends)}");
+        }
+
+        text.AppendLine("Faults by kind:");
+        foreach (var kind in faults.Happened.GroupBy(fault => fault.Kind).OrderBy(kind => kind.Key, StringComparer.Ordinal))
+        {
+            text.AppendLine(CultureInfo.InvariantCulture, $"  {kind.Key,-18} {kind.Count()}");
+        }
+
+        text.AppendLine("Processes that ended, by fault or because they found themselves declared dead:");
+        text.AppendLine("  " + string.Join(", ", lab.Members.Select(member => $"{member.Name} {member.Ends}")));
+        text.AppendLine(CultureInfo.InvariantCulture, $"Largest process: {largestMemoryMiB} MiB. Destinations told more than once: {retold}.");
+        text.AppendLine(violations.Count == 0 ? "No violations." : "Violations:");
+        foreach (var violation in violations)
+        {
+            text.AppendLine($"  {violation}");
+        }
+
+        var answers = load.Answered.ToArray();
+        Figure("chaos.violations", violations.Count, "count");
+        Figure("chaos.tasks", load.Sent.Count, "count");
+        Figure("chaos.faults", faults.Happened.Count, "count");
+        Figure("chaos.settle", settledMs / 1000.0, "s");
+        Figure("chaos.recovery.control.max", Longest(["control-kill", "region-kill"], Gap), "s");
+        Figure("chaos.recovery.queue.max", Longest(["region-kill", "region-freeze"], fault => GapOf([.. runs.Select(run => run.Began)], fault)), "s");
+        Figure("chaos.recovery.node.max", faults.NodeRecoveries.DefaultIfEmpty(0).Max(), "s");
+        return text.ToString();
+
+        void Figure(string name, double value, string unit) => text.AppendLine(CultureInfo.InvariantCulture, $"figure {name} {value:0.###} {unit}");
+
+        double Longest(string[] kinds, Func<(string Kind, long From, long To), double> of) =>
+            faults.Happened.Where(fault => kinds.Contains(fault.Kind)).Select(of).DefaultIfEmpty(0).Max();
+
+        // The longest time in which a gateway answered no question about a task.
+        double Gap((string Kind, long From, long To) fault) =>
+            answers.GroupBy(answer => answer.Gateway).Select(gateway => GapOf([.. gateway.Select(answer => answer.At)], fault)).DefaultIfEmpty(0).Max();
+    }
+
+    /// <summary>The longest time without an event that reaches into the 15 s after a fault began.</summary>
+    private static double GapOf(long[] events, (string Kind, long From, long To) fault)
+    {
+        long[] near = [fault.From, .. events.Where(at => at > fault.From && at < fault.From + 60_000).Order()];
+        var longest = 0L;
+        for (var n = 1; n < near.Length && near[n - 1] < fault.From + 15_000; n++)
+        {
+            longest = Math.Max(longest, near[n] - near[n - 1]);
+        }
+
+        return longest / 1000.0;
+    }
+
+    private void Add(string violation)
+    {
+        if (!violations.Contains(violation))
+        {
+            violations.Add(violation);
+        }
+    }
+
+    private static long MemoryMiB(int process)
+    {
+        try
+        {
+            var line = File.ReadLines($"/proc/{process}/status").FirstOrDefault(line => line.StartsWith("VmRSS:", StringComparison.Ordinal));
+            return line is null ? 0 : long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture) >> 10;
+        }
+        catch (IOException)
+        {
+            return 0;
+        }
+    }
+}

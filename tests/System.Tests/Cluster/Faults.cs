@@ -1,0 +1,136 @@
+using System.Collections.Concurrent;
+
+namespace GpuTasks.SystemTests;
+
+/// <summary>What can go wrong with a cluster, done on purpose.</summary>
+internal sealed class Faults(Lab lab, Random random, bool thorough)
+{
+    private static readonly string[] Quick =
+    [
+        "gateway-kill", "control-kill", "region-kill", "node-kill", "region-freeze", "node-freeze", "engine-restart", "engine-kill",
+        "postgres-kill", "postgres-freeze", "link-down", "rolling-restart", "everything-kill",
+    ];
+
+    /// <summary>Every fault that happened: kind, when it began and when it was over, in milliseconds of the monotonic clock.</summary>
+    public ConcurrentQueue<(string Kind, long From, long To)> Happened { get; } = new();
+
+    /// <summary>How long it took until a node told the truth again after it had been away.</summary>
+    public ConcurrentQueue<double> NodeRecoveries { get; } = new();
+
+    /// <summary>All kinds once, in an order by chance.</summary>
+    public string[] AllShuffled()
+    {
+        var all = Quick.ToArray();
+        random.Shuffle(all);
+        return all;
+    }
+
+    /// <summary>Any kind.</summary>
+    public string Any() => Quick[random.Next(Quick.Length)];
+
+    public async Task DoAsync(string kind)
+    {
+        var from = Environment.TickCount64;
+        switch (kind)
+        {
+            case "gateway-kill":
+                Pick(lab.Gateways).Signal(Signals.Kill);
+                break;
+            case "control-kill":
+                Pick(lab.Controls).Signal(Signals.Kill);
+                break;
+            case "region-kill":
+                lab.RegionHolder().Signal(Signals.Kill);
+                break;
+            case "node-kill":
+                var killed = random.Next(lab.Nodes.Count);
+                lab.Nodes[killed].Signal(Signals.Kill);
+                await SeenAgainAsync(killed);
+                break;
+            case "region-freeze":
+                await FreezeAsync(lab.RegionHolder(), Seconds(15, 60));
+                break;
+            case "node-freeze":
+                var frozen = random.Next(lab.Nodes.Count);
+                await FreezeAsync(lab.Nodes[frozen], Seconds(15, 60));
+                await SeenAgainAsync(frozen);
+                break;
+            case "engine-restart":
+                await lab.RestartEngineAsync(random.Next(lab.Nodes.Count));
+                break;
+            case "engine-kill":
+                await lab.KillEngineAsync(random.Next(lab.Nodes.Count), containerdToo: random.Next(2) == 0);
+                break;
+            case "postgres-kill":
+                await lab.Postgres.KillAsync();
+                await Task.Delay(Seconds(2, 10));
+                await lab.Postgres.StartAsync();
+                break;
+            case "postgres-freeze":
+                lab.Postgres.Freeze(frozen: true);
+                await Task.Delay(Seconds(10, 30));
+                lab.Postgres.Freeze(frozen: false);
+                break;
+            case "link-down":
+                var cut = random.Next(lab.Nodes.Count);
+                await lab.Network.SetLinkAsync(cut + 1, up: false);
+                await Task.Delay(Seconds(20, random.Next(2) == 0 ? 20 : 90));
+                await lab.Network.SetLinkAsync(cut + 1, up: true);
+                await SeenAgainAsync(cut);
+                break;
+            case "rolling-restart":
+                foreach (var member in (Member[])[Pick(lab.Gateways), Pick(lab.Controls), Pick(lab.Nodes)])
+                {
+                    await member.EndAsync(Signals.Terminate);
+                    member.Start();
+                }
+
+                break;
+            case "everything-kill":
+                await Task.WhenAll(lab.Members.Select(member => member.EndAsync(Signals.Kill)));
+                await Task.Delay(Seconds(10, 120));
+                foreach (var member in lab.Members)
+                {
+                    member.Start();
+                }
+
+                break;
+            default:
+                throw new ArgumentOutOfRangeException(nameof(kind), kind, "No such fault.");
+        }
+
+        Happened.Enqueue((kind, from, Environment.TickCount64));
+    }
+
+    private TimeSpan Seconds(double quick, double whole) => TimeSpan.FromSeconds(thorough ? whole : quick);
+
+    private T Pick<T>(List<T> all) => all[random.Next(all.Count)];
+
+    private static async Task FreezeAsync(Member member, TimeSpan time)
+    {
+        // By its id of now: were it started anew meanwhile, the new one must not be touched.
+        if (member.Id is > 0 and var id)
+        {
+            Signals.Send(id, Signals.Stop);
+            await Task.Delay(time);
+            Signals.Send(id, Signals.Continue);
+        }
+    }
+
+    /// <summary>Waits until the region has heard of a node again, counted from when its process was there.</summary>
+    private async Task SeenAgainAsync(int node)
+    {
+        var since = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
+        var from = Environment.TickCount64;
+        for (var patience = DateTime.UtcNow.AddMinutes(2); DateTime.UtcNow < patience; await Task.Delay(200))
+        {
+            var answer = await lab.Operator.SendAsync(HttpMethod.Get, "/v1/nodes");
+            var seen = answer.Json["nodes"]!.AsArray().FirstOrDefault(row => (string)row!["node"]! == lab.Nodes[node].Name);
+            if (seen is not null && (bool)seen["adopted"]! && (long)seen["lastSeenAt"]! > since)
+            {
+                NodeRecoveries.Enqueue((Environment.TickCount64 - from) / 1000.0);
+                return;
+            }
+        }
+    }
+}
