@@ -504,6 +504,15 @@ internal sealed class FakeRegion(FakePlatform platform) : IRegionQuotaGrain
     public Task<IReadOnlyList<string>> GetCardTypes(CancellationToken cancellationToken = default) =>
         Task.FromResult<IReadOnlyList<string>>([.. platform.Nodes.SelectMany(node => node.Report.Cards).Select(card => card.Type).Distinct()]);
 
+    public Task<InstanceContact> GetContact(string node, string instanceId, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task<DeclareLostOutcome> DeclareLost(string node, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"lost {node}");
+        return Task.FromResult(platform.Nodes.Find(known => known.Report.Node == node) is not { } found ? DeclareLostOutcome.Unknown
+            : found.Reachable ? DeclareLostOutcome.Reachable : DeclareLostOutcome.Done);
+    }
+
     private Task<bool> Drain(string name, Drain? drain) => Change(node => node.Report.Node == name, node => node with { Drained = drain });
 
     private Task<bool> DrainCards(string uuid, Dictionary<string, Drain> drains) =>

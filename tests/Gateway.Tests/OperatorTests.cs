@@ -59,6 +59,14 @@ public sealed class OperatorTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Only_a_silent_node_is_declared_lost_and_only_by_the_operator()
+    {
+        (await server.CallAsync("POST", "/v1/nodes/node-1:lost")).Is(403, "AccessDenied");
+        (await OperatorAsync("POST", "/v1/nodes/none:lost")).Is(404, "NodeNotFound");
+        (await OperatorAsync("POST", "/v1/nodes/node-1:lost")).Is(409, "NodeReachable");
+    }
+
+    [Fact]
     public async Task A_card_is_drained_and_undrained_by_its_identity()
     {
         (await server.CallAsync("POST", "/v1/cards/GPU-1:undrain")).Is(403, "AccessDenied");

@@ -47,6 +47,39 @@ public sealed class EndTests
     }
 
     [Fact]
+    public async Task Without_contact_for_too_long_a_run_is_ended_and_says_why()
+    {
+        using var function = new ScriptedFunction();
+        await using var relay = await StartAsync(function, Deaf, config => (config.GraceMs, config.NodeLostTimeoutMs, config.PreStop) = (300, 4_000, new HookConfig()));
+        await relay.PutAsync("r", "");
+        using var call = await function.NextAsync();
+        await relay.ExitAsync();
+        var last = relay.StatusFile();
+        Assert.Equal(Outcomes.ContactLost, last.Runs.Single().Outcome);
+        Assert.Equal(Native.SigKill, last.Child.Signal);
+    }
+
+    [Fact]
+    public async Task Contact_keeps_a_run_and_an_old_word_does_not()
+    {
+        using var function = new ScriptedFunction();
+        await using var relay = await StartAsync(function, Obedient, config => config.NodeLostTimeoutMs = 5_000);
+        await relay.PutAsync("r", "");
+        using var call = await function.NextAsync();
+        var since = Stopwatch.StartNew();
+        while (since.Elapsed < TimeSpan.FromSeconds(7))
+        {
+            Assert.Equal(HttpStatusCode.NoContent, (await relay.CallAsync(HttpMethod.Post, "contact?ageMs=0")).Status);
+            await Task.Delay(100, Deadline.Token);
+        }
+
+        Assert.Equal(States.Ready, (await relay.StatusAsync()).State);
+        Assert.Equal(HttpStatusCode.NoContent, (await relay.CallAsync(HttpMethod.Post, "contact?ageMs=60000")).Status);
+        await relay.ExitAsync();
+        Assert.Equal(Outcomes.ContactLost, relay.StatusFile().Runs.Single().Outcome);
+    }
+
+    [Fact]
     public async Task An_answer_that_comes_whole_after_the_cancel_stands()
     {
         using var function = new ScriptedFunction();

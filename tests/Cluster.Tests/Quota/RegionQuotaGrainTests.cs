@@ -48,6 +48,35 @@ public sealed class RegionQuotaGrainTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_silent_node_is_lost_by_the_operators_word_and_has_no_leases_when_it_returns()
+    {
+        await Region.Report(Node("n1", 1));
+        var lease = Assert.Single((await Region.State(Demand("a", "f", 16_384))).Leases);
+        Assert.Equal(new InstanceContact(true, TimeSpan.Zero), await Region.GetContact("n1", lease.InstanceId));
+        Assert.Equal(DeclareLostOutcome.Reachable, await Region.DeclareLost("n1"));
+        time.Advance(TimeSpan.FromMinutes(10));
+        Assert.Equal(new InstanceContact(true, TimeSpan.FromMinutes(10)), await Region.GetContact("n1", lease.InstanceId));
+        Assert.Equal(DeclareLostOutcome.Unknown, await Region.DeclareLost("n2"));
+        Assert.Equal(DeclareLostOutcome.Done, await Region.DeclareLost("n1"));
+        Assert.False((await Region.GetContact("n1", lease.InstanceId)).Leased);
+        var directive = await Region.Report(Node("n1", 1) with { Instances = [lease.InstanceId] });
+        Assert.Empty(directive.Leases);
+        Assert.True(directive.NodeEpoch > lease.NodeEpoch);
+    }
+
+    [Fact]
+    public async Task A_copy_that_was_overtaken_stops_confirming_reports()
+    {
+        await Region.Report(Node("n1", 1));
+        await new RegionStore(storage, region).TakeOverAsync(CancellationToken.None);
+
+        // Nothing is written, so only asking the store shows that somebody else decides now.
+        await Region.Report(Node("n1", 1));
+        time.Advance(TimeSpan.FromSeconds(16));
+        await Assert.ThrowsAsync<InconsistentStateException>(() => Region.Report(Node("n1", 1)));
+    }
+
+    [Fact]
     public async Task Release_gives_the_card_to_the_next_and_pokes_both_functions()
     {
         await Region.Report(Node("n1", 1));

@@ -169,7 +169,7 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
                 return seen;
             }
 
-            await Task.Delay(1_000);
+            await Task.Delay(1_000, TestContext.Current.CancellationToken);
         }
     }
 

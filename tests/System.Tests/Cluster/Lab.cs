@@ -18,6 +18,7 @@ internal sealed class Lab : IAsyncDisposable
     {
         Id = id;
         Folder = Directory.CreateTempSubdirectory($"gputasks-lab-{id}-").FullName;
+        File.WriteAllText(Path.Combine(Folder, "owner"), Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
     }
 
     /// <summary>Tells labs apart.</summary>
@@ -54,6 +55,7 @@ internal sealed class Lab : IAsyncDisposable
     public static async Task<Lab> StartAsync(int controls = 3, int nodes = 2, int gateways = 2, params (string Name, string Value)[] more)
     {
         Assert.SkipUnless(Environment.UserName == "root", "Only root can make networks and start engines.");
+        await CleanAsync();
         var lab = new Lab(Guid.NewGuid().ToString("N")[..5]);
         try
         {
@@ -165,6 +167,46 @@ internal sealed class Lab : IAsyncDisposable
         Directory.Delete(Folder, recursive: true);
     }
 
+    /// <summary>Takes away what is left of a lab whose process was killed.</summary>
+    private static async Task CleanAsync()
+    {
+        foreach (var folder in Directory.EnumerateDirectories(Path.GetTempPath(), "gputasks-lab-*"))
+        {
+            var owner = Path.Combine(folder, "owner");
+            if (!File.Exists(owner) || !int.TryParse(await File.ReadAllTextAsync(owner), NumberStyles.None, CultureInfo.InvariantCulture, out var process) || Signals.Lives(process))
+            {
+                continue;
+            }
+
+            foreach (var running in System.Diagnostics.Process.GetProcesses())
+            {
+                using (running)
+                {
+                    try
+                    {
+                        if ((await File.ReadAllTextAsync($"/proc/{running.Id}/cmdline")).Contains($"{folder}/", StringComparison.Ordinal))
+                        {
+                            Signals.Send(running.Id, Signals.Continue);
+                            Signals.Send(running.Id, Signals.Kill);
+                        }
+                    }
+                    catch (IOException)
+                    {
+                        // It ended meanwhile.
+                    }
+                }
+            }
+
+            foreach (var engine in Directory.EnumerateDirectories(folder, "engine-*"))
+            {
+                await Machine.RunAsync(EngineScript, ["stop", engine], TimeSpan.FromMinutes(1));
+            }
+
+            await Network.ForgetAsync(Path.GetFileName(folder).Split('-')[2]);
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
     private static string EngineScript => Path.Combine(Machine.Root, "deploy/docker/engine.sh");
 
     private async Task MakeAsync(int controls, int nodes, int gateways, (string Name, string Value)[] more)
@@ -172,7 +214,7 @@ internal sealed class Lab : IAsyncDisposable
         Network = await Network.MakeAsync(Id, nodes);
         var image = Path.Combine(Folder, "echo.tar");
         var engines = MakeEnginesAsync(nodes, image);
-        Postgres = await PostgresServer.MakeAsync(Network.Centre, Network.FreePort());
+        Postgres = await PostgresServer.MakeAsync(Network.Centre, Network.FreePort(), $"gputasks-lab-{Id}-postgres-");
         var keys = Path.Combine(Folder, "keys.json");
         await File.WriteAllTextAsync(keys, JsonSerializer.Serialize(new
         {

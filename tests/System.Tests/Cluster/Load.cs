@@ -136,6 +136,9 @@ internal sealed class Load : IDisposable
         }
     }
 
+    /// <summary>Set when the whole test is given up: then nobody repeats anything.</summary>
+    private static CancellationToken Aborted => TestContext.Current.CancellationToken;
+
     private static string Sleep(double seconds) => string.Create(CultureInfo.InvariantCulture, $$"""{"mode":"sleep","seconds":{{seconds:0.00}}}""");
 
     private Kind PickKind()
@@ -195,7 +198,7 @@ internal sealed class Load : IDisposable
                 }
             }
 
-            await Task.Delay(400);
+            await Task.Delay(400, Aborted);
         }
     }
 
@@ -203,7 +206,7 @@ internal sealed class Load : IDisposable
     {
         // A stubborn one must have begun to ignore signals; a race is stopped about when it ends.
         var wait = task.Kind.Name == "race" ? TimeSpan.FromSeconds(60) : TimeSpan.FromMinutes(3);
-        for (var patience = DateTime.UtcNow + wait; DateTime.UtcNow < patience; await Task.Delay(150))
+        for (var patience = DateTime.UtcNow + wait; DateTime.UtcNow < patience; await Task.Delay(150, Aborted))
         {
             if (await StatusAsync(task, gateway) is "Running")
             {
@@ -239,7 +242,7 @@ internal sealed class Load : IDisposable
                 // Repeated at the other gateway.
             }
 
-            await Task.Delay(300, CancellationToken.None);
+            await Task.Delay(300, Aborted);
         }
     }
 

@@ -76,12 +76,18 @@ internal sealed class Network : IAsyncDisposable
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
+    /// <summary>Takes away what is left of a network whose process was killed.</summary>
+    public static async Task ForgetAsync(string id) => await new Network(id, 0, 9).DisposeAsync();
+
     public async ValueTask DisposeAsync()
     {
         for (var n = 1; n <= machines; n++)
         {
-            await Machine.RunAsync("ip", ["link", "del", CableOf(n)], TimeSpan.FromSeconds(20));
-            await Machine.RunAsync("ip", ["netns", "del", SpaceOf(n)], TimeSpan.FromSeconds(20));
+            if (File.Exists($"/run/netns/{SpaceOf(n)}"))
+            {
+                await Machine.RunAsync("ip", ["link", "del", CableOf(n)], TimeSpan.FromSeconds(20));
+                await Machine.RunAsync("ip", ["netns", "del", SpaceOf(n)], TimeSpan.FromSeconds(20));
+            }
         }
 
         await Machine.RunAsync("ip", ["link", "del", Bridge], TimeSpan.FromSeconds(20));

@@ -23,12 +23,13 @@ internal sealed class PostgresServer : IAsyncDisposable
     public string ConnectionString => string.Create(CultureInfo.InvariantCulture, $"Host={address};Port={port};Username=gputasks;Password={Password};Database=postgres");
 
     /// <summary>Makes a database cluster in a new folder and starts it.</summary>
-    public static async Task<PostgresServer> MakeAsync(string address, int port)
+    public static async Task<PostgresServer> MakeAsync(string address, int port, string name)
     {
         // Not below the tests' own folder, which PostgreSQL's user may not be able to enter.
-        var folder = Directory.CreateTempSubdirectory("gputasks-lab-postgres-").FullName;
+        var folder = Directory.CreateTempSubdirectory(name).FullName;
         var server = new PostgresServer(folder, address, port);
         await File.WriteAllTextAsync(Path.Combine(folder, "password"), Password);
+        await File.WriteAllTextAsync(Path.Combine(folder, "owner"), Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
         await Machine.RunAsync("chown", ["-R", "postgres", folder], TimeSpan.FromSeconds(10));
         await AsPostgresAsync("initdb", "-D", server.Data, "-U", "gputasks", "--pwfile", Path.Combine(folder, "password"), "-A", "scram-sha-256", "-E", "UTF8", "--locale", "C.UTF-8", "-N");
         await File.AppendAllTextAsync(Path.Combine(server.Data, "pg_hba.conf"), "host all all 10.213.0.0/16 scram-sha-256\n");
