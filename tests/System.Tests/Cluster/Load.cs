@@ -120,7 +120,7 @@ internal sealed class Load : IDisposable
         var watching = Task.WhenAll(Enumerable.Range(0, raw.Length).Select(gateway => WatchAsync(gateway, ending)));
         while (!ending.IsCancellationRequested)
         {
-            callers.Add(SendAsync(PickKind(), ending));
+            callers.Add(SendAsync(PickKind()));
             await Task.Delay(TimeSpan.FromSeconds(-Math.Log(1 - random.NextDouble()) / perSecond), CancellationToken.None);
         }
 
@@ -147,7 +147,7 @@ internal sealed class Load : IDisposable
         return Kinds.First(kind => (at -= kind.Weight) < 0);
     }
 
-    private async Task SendAsync(Kind kind, CancellationToken ending)
+    private async Task SendAsync(Kind kind)
     {
         var id = string.Create(CultureInfo.InvariantCulture, $"{kind.Name}-{++number:00000}");
         var ask = kind.Ask(random);
@@ -158,7 +158,7 @@ internal sealed class Load : IDisposable
         await (kind.Name == "twice" ? Task.WhenAll(SubmitAsync(task, ask, first), SubmitAsync(task, ask, first + 1)) : SubmitAsync(task, ask, first));
         if (kind.Name is "race" or "stubborn" && task.Accepted)
         {
-            await StopAsync(task, first, ending);
+            await StopAsync(task, first);
         }
     }
 
@@ -202,7 +202,7 @@ internal sealed class Load : IDisposable
         }
     }
 
-    private async Task StopAsync(SentTask task, int gateway, CancellationToken ending)
+    private async Task StopAsync(SentTask task, int gateway)
     {
         // A stubborn one must have begun to ignore signals; a race is stopped about when it ends.
         var wait = task.Kind.Name == "race" ? TimeSpan.FromSeconds(60) : TimeSpan.FromMinutes(3);
