@@ -69,6 +69,10 @@ public static class SiloComposition
                 options.MaxProbeTimeout = TimeSpan.FromSeconds(1);
                 options.NumMissedProbesLimit = 2;
                 options.NumVotesForDeathDeclaration = 2;
+
+                // Who joins must reach every member. One that died with all who could have voted it out is passed over once it
+                // has missed three of these, so that a cluster that was down as a whole is not held up by a machine that is gone.
+                options.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(5);
             });
         }
         else

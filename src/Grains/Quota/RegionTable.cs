@@ -134,8 +134,9 @@ public sealed partial class RegionTable(RegionRules rules, IPlacement placement,
         var key = (stated.Account, stated.Function);
         var count = held.GetValueOrDefault(key)?.Count ?? 0;
 
-        // It may not have heard of the latest grants: they count toward what it wants.
-        var more = Math.Max(0, stated.MoreInstances - (stated.HeldInstances is { } known ? count - known : 0));
+        // It may not have heard of the latest grants: they count toward what it wants. Nor of the latest ends, but what has ended
+        // is not wanted back by that alone: it hears of it in the answer.
+        var more = Math.Max(0, stated.MoreInstances - Math.Max(0, stated.HeldInstances is { } known ? count - known : 0));
         var before = demands.GetValueOrDefault(key);
         Drop(before);
         Keep(stated, now);

@@ -263,14 +263,27 @@ internal sealed partial class Instance : IDisposable
                     return StartRunOutcome.Started;
                 }
 
-                if (phase is Phase.End or Phase.Over || memo.Stop != StopMode.None || state > InstanceState.Ready)
+                if (known is null)
                 {
-                    return StartRunOutcome.InstanceGone;
-                }
+                    if (phase is Phase.End or Phase.Over || memo.Stop != StopMode.None || state > InstanceState.Ready)
+                    {
+                        return StartRunOutcome.InstanceGone;
+                    }
 
-                if (state != InstanceState.Ready)
+                    if (state != InstanceState.Ready)
+                    {
+                        return StartRunOutcome.Busy;
+                    }
+                }
+                else if (phase is Phase.End or Phase.Over)
                 {
-                    return StartRunOutcome.Busy;
+                    // Handed over before, and the relay may have taken it: how it ended is told with the instance's end.
+                    return StartRunOutcome.Started;
+                }
+                else if (phase is Phase.BringUp)
+                {
+                    // An earlier agent handed it over, and only the relay knows whether it arrived.
+                    throw new TimeoutException($"Instance '{Id}' is being found again and cannot tell yet what became of run '{order.RunId}'. Give the same order again.");
                 }
 
                 if (known is null)

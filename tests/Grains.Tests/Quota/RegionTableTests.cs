@@ -137,6 +137,19 @@ public sealed class RegionTableTests
     }
 
     [Fact]
+    public void Who_has_not_heard_that_its_leases_ended_gets_no_new_ones_for_them()
+    {
+        var region = Build.Region(Build.Report("n1", 2));
+        Assert.Equal(2, region.State(Build.Demand("a", "f", 16_384, more: 2), T0).Leases.Count);
+        foreach (var lease in region.State(Build.Demand("a", "f", 16_384, more: 0), T0).Leases)
+        {
+            region.Release("n1", lease.InstanceId, T0);
+        }
+
+        Assert.Empty(region.State(Build.Demand("a", "f", 16_384, more: 0) with { HeldInstances = 2 }, T0).Leases);
+    }
+
+    [Fact]
     public void A_demand_that_is_not_stated_again_lapses()
     {
         var region = Build.Region(Build.Report("n1", 1));

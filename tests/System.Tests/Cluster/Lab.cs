@@ -13,6 +13,7 @@ internal sealed class Lab : IAsyncDisposable
     private static readonly TimeSpan StartPatience = TimeSpan.FromMinutes(2);
     private readonly List<string> engineFolders = [];
     private readonly List<int> gatewayPorts = [];
+    private int silos;
 
     private Lab(string id)
     {
@@ -276,12 +277,17 @@ internal sealed class Lab : IAsyncDisposable
             ("DataDirectory", folder),
             ("SiloAddress", address),
             ("HttpPort", "0"),
+
+            // Of its own and the same in every life, as on a machine of its own: so it knows which entry of the members is its past.
+            ("SiloPort", (11_000 + (10 * ++silos)).ToString(CultureInfo.InvariantCulture)),
+            ("ClientPort", (11_001 + (10 * silos)).ToString(CultureInfo.InvariantCulture)),
             ("Store:Provider", "PostgreSql"),
             ("Store:ConnectionString", Postgres.ConnectionString),
             ("Store:UseStoreClustering", "true"),
         ];
         return new Member(name, Path.Combine(Folder, $"{name}.log"),
-            [.. before, "dotnet", Machine.SiloPath, .. settings.DistinctBy(setting => setting.Name).Select(setting => $"--GpuTasks:{setting.Name}={setting.Value}")]);
+            [.. before, "dotnet", Machine.SiloPath, .. settings.DistinctBy(setting => setting.Name).Select(setting => $"--GpuTasks:{setting.Name}={setting.Value}"),
+                "--Logging:Console:FormatterName=simple", "--Logging:Console:FormatterOptions:SingleLine=false", "--Logging:Console:FormatterOptions:TimestampFormat=HH:mm:ss.fff "]);
     }
 
     private async Task MakeEnginesAsync(int nodes, string image)

@@ -23,7 +23,7 @@ internal sealed class PostgresServer : IAsyncDisposable
     public string ConnectionString => string.Create(CultureInfo.InvariantCulture, $"Host={address};Port={port};Username=gputasks;Password={Password};Database=postgres");
 
     /// <summary>Makes a database cluster in a new folder and starts it.</summary>
-    public static async Task<PostgresServer> MakeAsync(string address, int port, string name)
+    public static async Task<PostgresServer> MakeAsync(string address, int port, string name = "gputasks-postgres-server-")
     {
         // Not below the tests' own folder, which PostgreSQL's user may not be able to enter.
         var folder = Directory.CreateTempSubdirectory(name).FullName;

@@ -88,7 +88,7 @@ internal sealed partial class Recorder : IAsyncDisposable
     {
         var box = Path.Combine(instance, "box");
         var trace = Path.Combine(box, "trace");
-        if (File.Exists(trace) || !Directory.Exists(box))
+        if (File.Exists(trace) || !File.Exists(Path.Combine(box, "config.json")))
         {
             return;
         }
