@@ -112,12 +112,18 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
 
         // A storage fault whose type this process does not have.
         UnavailableExceptionFallbackException { ExceptionType: { } type }
-            when type.Contains("Npgsql.", StringComparison.Ordinal) || type.Contains("Microsoft.Data.Sqlite.", StringComparison.Ordinal) => ApiErrors.Unavailable(),
+            when IsOfStore(type) => ApiErrors.Unavailable(),
+
+        // One that could not even be sent: its own type has no codec in the silo.
+        CodecNotFoundException { Message: var message } when IsOfStore(message) => ApiErrors.Unavailable(),
 
         // The platform gave the call up, not the caller: a silo or this process is going down.
         OperationCanceledException => ApiErrors.Unavailable(),
         _ => ApiErrors.Internal(),
     };
+
+    private static bool IsOfStore(string text) =>
+        text.Contains("Npgsql.", StringComparison.Ordinal) || text.Contains("Microsoft.Data.Sqlite.", StringComparison.Ordinal);
 
     /// <summary>An answer that some part gave without saying why, such as 405 of the router.</summary>
     private static ApiException Unexplained(HttpContext http) => http.Response.StatusCode switch

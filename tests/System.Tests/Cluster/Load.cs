@@ -56,7 +56,7 @@ internal sealed class Load : IDisposable
         new("oom", "short", _ => """{"mode":"oom"}""", ["Failed"], 1, 2),
         new("flood", "mix", _ => """{"mode":"flood","bytes":2000000}""", ["Succeeded"], 1, 3),
         new("race", "mix", _ => Sleep(1), ["Succeeded", "Stopped"], 1, 6),
-        new("stubborn", "mix", _ => """{"mode":"ignore-term","seconds":90}""", ["Stopped"], 1, 2),
+        new("stubborn", "mix", _ => """{"mode":"ignore-term","seconds":100}""", ["Stopped", "Succeeded"], 1, 2),
         new("twice", "mix", random => Sleep(random.NextDouble()), ["Succeeded"], 1, 6),
     ];
 
