@@ -24,6 +24,7 @@ public static class SiloComposition
             .Bind(configuration.GetSection(DispatcherOptions.Section))
             .ValidateDataAnnotations()
             .ValidateOnStart();
+        builder.Services.AddKeyedSingleton<TimeProvider>(TimeProviderNames.Grains, (_, _) => new SteadyClock(TimeProvider.System));
         builder.Services.TryAddSingleton<DestinationCaller>();
         builder.Services.TryAddSingleton<FreshTasks>();
         // A task that waits needs no activation, and one that was only looked at has no reason to keep it.

@@ -79,7 +79,7 @@ public sealed partial class DispatcherGrain
             waiting = Math.Min(waiting, Math.Max(0, most - pool.InUse));
         }
 
-        var missing = ScalingOf(current) is { OnDemand: false } ? 0 : waiting - pool.ComingSlots(current.SpecRevision, concurrency);
+        var missing = ScalingOf(current) is { OnDemand: false } ? 0 : waiting - pool.ComingSlots(current.SpecRevision, concurrency, now);
         var wanted = Math.Max((Math.Max(0, missing) + concurrency - 1) / concurrency, WarmNow(current, now) - living);
         return Math.Max(0, Math.Min(wanted, MostInstances(current) - living));
     }

@@ -24,6 +24,9 @@ public sealed class PooledInstance
     /// <summary>What its node said last, or null while it has said nothing.</summary>
     public InstanceStatus? Status { get; set; }
 
+    /// <summary>When its node last said anything of it, be it nothing new.</summary>
+    public DateTimeOffset HeardAt { get; set; }
+
     /// <summary>When the dispatcher learnt of it.</summary>
     public required DateTimeOffset KnownSince { get; init; }
 
@@ -98,9 +101,12 @@ public sealed class PooledInstance
     public IReadOnlyList<DateTimeOffset> TakenSince(DateTimeOffset now) =>
         [.. Assignments.Values.Select(assignment => assignment.At).Concat(Enumerable.Repeat(now, InUse - Assignments.Count))];
 
-    /// <summary>Free slots if it may take runs of this revision.</summary>
-    public int FreeSlots(int revision, int concurrency) =>
-        !StopAsked && Status is { State: InstanceState.Ready } && Status.Revision == revision ? Math.Max(0, concurrency - InUse) : 0;
+    /// <summary>Free slots if it may take runs of this revision. One whose node is silent takes none: they would wait there for its return.</summary>
+    public int FreeSlots(int revision, int concurrency, DateTimeOffset now) =>
+        !StopAsked && Status is { State: InstanceState.Ready } && Status.Revision == revision && !IsSilent(now) ? Math.Max(0, concurrency - InUse) : 0;
+
+    /// <summary>True when its node should have spoken of it by now.</summary>
+    public bool IsSilent(DateTimeOffset now) => now - (HeardAt > KnownSince ? HeardAt : KnownSince) >= InstancePool.Silence;
 
     /// <summary>True while it is on its way to being ready.</summary>
     public bool IsComing => !StopAsked && (Status is null or { State: InstanceState.Creating or InstanceState.Starting });
@@ -112,6 +118,9 @@ public sealed class PooledInstance
 /// </summary>
 public sealed class InstancePool
 {
+    /// <summary>After so long without a word of an instance it gets nothing new; its node speaks of it every 5 s.</summary>
+    public static readonly TimeSpan Silence = TimeSpan.FromSeconds(15);
+
     private readonly Dictionary<string, PooledInstance> instances = [];
 
     /// <summary>All instances with a lease.</summary>
@@ -141,7 +150,13 @@ public sealed class InstancePool
     /// <returns>The instance, or null if it has no lease here or the word is older than what is known.</returns>
     public PooledInstance? Observe(InstanceStatus status, DateTimeOffset now)
     {
-        if (!instances.TryGetValue(status.InstanceId, out var instance) || instance.Status?.Version >= status.Version)
+        if (!instances.TryGetValue(status.InstanceId, out var instance))
+        {
+            return null;
+        }
+
+        instance.HeardAt = now;
+        if (instance.Status?.Version >= status.Version)
         {
             return null;
         }
@@ -167,7 +182,7 @@ public sealed class InstancePool
         PooledInstance? best = null;
         foreach (var instance in instances.Values)
         {
-            if (instance.FreeSlots(revision, concurrency) > 0 && !instance.Assignments.ContainsKey(owner) && (best is null || (spread ? instance.InUse < best.InUse : instance.InUse > best.InUse)))
+            if (instance.FreeSlots(revision, concurrency, now) > 0 && !instance.Assignments.ContainsKey(owner) && (best is null || (spread ? instance.InUse < best.InUse : instance.InUse > best.InUse)))
             {
                 best = instance;
             }
@@ -241,9 +256,9 @@ public sealed class InstancePool
     /// <summary>True while an instance is on its way to being ready.</summary>
     public bool IsComing(string instanceId) => instances.TryGetValue(instanceId, out var instance) && instance.IsComing;
 
-    /// <summary>Slots that are free now or will be once instances on their way are ready.</summary>
-    public int ComingSlots(int revision, int concurrency) =>
-        instances.Values.Sum(instance => instance.IsComing ? concurrency : instance.FreeSlots(revision, concurrency));
+    /// <summary>Slots that are free now or will be once instances on their way are ready. What a silent node has is not waited for.</summary>
+    public int ComingSlots(int revision, int concurrency, DateTimeOffset now) =>
+        instances.Values.Sum(instance => instance.IsComing ? instance.IsSilent(now) ? 0 : concurrency : instance.FreeSlots(revision, concurrency, now));
 
     /// <summary>Idle instances whose time is over, those idle longest first, and those of an older definition.</summary>
     /// <param name="revision">Present revision.</param>

@@ -34,7 +34,8 @@ public sealed record FunctionDeleted(DateTimeOffset At) : TaskEvent(At);
 
 /// <summary>Its stored wake time has come: the queue deadline, the end of a pause, or the run's deadline, by its status.</summary>
 /// <param name="At">When.</param>
-public sealed record WakeTimeReached(DateTimeOffset At) : TaskEvent(At);
+/// <param name="RunFor">How long the run is known to be on, by a clock that nobody can set; null if the wall clock's word is enough.</param>
+public sealed record WakeTimeReached(DateTimeOffset At, TimeSpan? RunFor = null) : TaskEvent(At);
 
 /// <summary>An instance that would have served it could not start.</summary>
 /// <param name="At">When.</param>

@@ -46,6 +46,9 @@ public sealed partial class TaskGrain(
     private DateTimeOffset? contactLostSince;
     private DateTimeOffset nextRunCheck;
 
+    /// <summary>Since when this activation has known of the attempt's run, by the monotonic clock.</summary>
+    private (int Attempt, long At) runKnown;
+
     private TaskKey? key;
 
     private TaskKey Key => key ??= TaskKey.Parse(this.GetPrimaryKeyString());
@@ -275,7 +278,7 @@ public sealed partial class TaskGrain(
         }
         else if (State.WakeAt <= now && !unconfirmed)
         {
-            return ApplyAsync(new WakeTimeReached(now));
+            return ApplyAsync(new WakeTimeReached(now, KnownFor()));
         }
 
         // The order is idempotent, so handing it over again is the question whether the node still has the run.
@@ -418,12 +421,23 @@ public sealed partial class TaskGrain(
         {
             var outcome = await node.StartRun(RunOrderFor(slot, runId));
             contactLostSince = null;
+            KnownFor();
             return outcome is StartRunOutcome.Started ? null : new RunLost(clock.GetUtcNow(), attempt);
         }
 
         var known = await node.CancelRun(slot.InstanceId, runId);
         contactLostSince = null;
         return known ? null : new RunLost(clock.GetUtcNow(), attempt);
+    }
+
+    private TimeSpan KnownFor()
+    {
+        if (runKnown.Attempt != State.Attempt)
+        {
+            runKnown = (State.Attempt, clock.GetTimestamp());
+        }
+
+        return clock.GetElapsedTime(runKnown.At);
     }
 
     private RunOrder RunOrderFor(SlotAssignment slot, string runId)

@@ -47,6 +47,8 @@ public static class TaskMachine
         (Running, FunctionDeleted) => Note(s with { Status = Stopping, Pending = CancelRun, WakeAt = e.At + CancelRepeat }, e, "Its function was deleted."),
         // A run that began late has its whole limit; the relay, which knows when it began, keeps it to the second.
         (Running, WakeTimeReached) when !s.OrderChecked => s with { OrderChecked = true, Pending = StartRun, WakeAt = e.At + s.Slot!.RunLimit + DeadlineMargin },
+        // The wall clock was set forward, or the silo that knew when the run began is gone: no run ends for that. Its relay has the limit anyway.
+        (Running, WakeTimeReached { RunFor: { } on }) when s.Slot!.RunLimit + DeadlineMargin - on is var left && left > TimeSpan.Zero => s with { WakeAt = e.At + left },
         // The status stays: the slot is ours until the run is seen to have ended.
         (Running, WakeTimeReached) => s with { Overdue = true, Pending = CancelRun, WakeAt = e.At + CancelRepeat },
         (Stopping, WakeTimeReached) => s with { Pending = CancelRun, WakeAt = e.At + CancelRepeat },

@@ -4,6 +4,7 @@ using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
 using GpuTasks.Quota;
 using GpuTasks.Tasks;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Orleans.Configuration;
 
@@ -17,7 +18,10 @@ namespace GpuTasks.Tests.Tasks;
 /// Payloads: <c>ok</c>; <c>fail</c>; <c>fail-until N</c> (succeeds at attempt N); <c>hold</c> (runs until cancelled or finished by the test);
 /// <c>stubborn</c> (runs on when cancelled, until finished by the test).
 /// </remarks>
-internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.Options.IOptions<SiloOptions> silo) : BackgroundService, INodeAgent
+internal sealed class FakeNodeAgent(
+    IGrainFactory grains,
+    Microsoft.Extensions.Options.IOptions<SiloOptions> silo,
+    [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock) : BackgroundService, INodeAgent
 {
     private readonly ConcurrentDictionary<string, Instance> instances = new();
     private readonly ConcurrentDictionary<string, Run> runs = new();
@@ -38,6 +42,9 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
     /// <summary>True leaves new instances in the state of fetching their image.</summary>
     public bool PullsForEver { get; set; }
 
+    /// <summary>True while it is cut off: it neither reports nor hears orders, and its runs go on.</summary>
+    public bool IsCutOff { get; set; }
+
     /// <summary>Throws away the next so many run orders after acting on them: the caller sees a fault, the run goes on.</summary>
     public int LoseAnswers;
 
@@ -51,6 +58,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
 
     public async Task<LaunchOutcome> LaunchAsync(LaunchOrder order, CancellationToken cancellationToken)
     {
+        MustBeHeard();
         var instance = new Instance(order, Interlocked.Increment(ref version), PullsForEver);
         if (!instances.TryAdd(order.Lease.InstanceId, instance))
         {
@@ -73,6 +81,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
 
     public async Task StopInstanceAsync(string instanceId, bool force, CancellationToken cancellationToken)
     {
+        MustBeHeard();
         if (instances.TryGetValue(instanceId, out var instance))
         {
             foreach (var run in runs.Values.Where(run => run.Order.InstanceId == instanceId))
@@ -93,6 +102,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
 
     public Task<StartRunOutcome> StartRunAsync(RunOrder order, CancellationToken cancellationToken)
     {
+        MustBeHeard();
         if (overRuns.ContainsKey(order.RunId) || !instances.ContainsKey(order.InstanceId))
         {
             return Task.FromResult(StartRunOutcome.InstanceGone);
@@ -115,6 +125,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
 
     public async Task<bool> CancelRunAsync(string instanceId, string runId, CancellationToken cancellationToken)
     {
+        MustBeHeard();
         if (!runs.TryGetValue(runId, out var run))
         {
             overRuns[runId] = true;
@@ -158,6 +169,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
         {
             try
             {
+                MustBeHeard();
                 await grains.GetGrain<IRegionQuotaGrain>("local-1").Report(new NodeReport
                 {
                     Node = Node,
@@ -185,7 +197,15 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
                 // The cluster is coming up or going down; the next report makes it good.
             }
 
-            await Task.Delay(200, stoppingToken);
+            await Task.Delay(TimeSpan.FromMilliseconds(200), clock, stoppingToken);
+        }
+    }
+
+    private void MustBeHeard()
+    {
+        if (IsCutOff)
+        {
+            throw new NodeUnavailableException(Node);
         }
     }
 
@@ -234,6 +254,7 @@ internal sealed class FakeNodeAgent(IGrainFactory grains, Microsoft.Extensions.O
         {
             try
             {
+                MustBeHeard();
                 await grains.GetGrain<ITaskGrain>(order.Task!.Value.ToString()).Report(report);
                 break;
             }

@@ -46,6 +46,23 @@ public sealed class InstancePoolTests
     }
 
     [Fact]
+    public void An_instance_whose_node_is_silent_gets_nothing_new_and_is_not_waited_for()
+    {
+        var pool = Pool("i1");
+        pool.Reconcile([L("i1"), L("coming")], T0);
+        Assert.Equal(2, pool.ComingSlots(1, 1, T0));
+        var later = T0 + InstancePool.Silence;
+        Assert.Equal(0, pool.ComingSlots(1, 1, later));
+        Assert.Null(pool.TryAssign("a", true, 1, 1, TimeSpan.FromSeconds(1), "s", later));
+
+        // The same word again is a sign of life; an instance that only comes up to date is one too.
+        pool.Observe(S("i1", 1), later);
+        pool.Observe(S("coming", 1, InstanceState.Starting), later);
+        Assert.Equal(2, pool.ComingSlots(1, 1, later));
+        Assert.Equal("i1", pool.TryAssign("a", true, 1, 1, TimeSpan.FromSeconds(1), "s", later)!.Slot.InstanceId);
+    }
+
+    [Fact]
     public void The_fullest_instance_is_used_first()
     {
         var pool = Pool("i1", "i2");

@@ -137,6 +137,19 @@ public sealed class TaskMachineTests
         Assert.Equal(Succeeded, TaskMachine.Apply(late, new RunEnded(T0, Report(RunOutcome.Succeeded))).Status);
     }
 
+    [Fact]
+    public void A_wall_clock_that_was_set_forward_ends_no_run()
+    {
+        var running = Wake(In(Running));
+        var early = TaskMachine.Apply(running, new WakeTimeReached(T0.AddHours(1), RunFor: TimeSpan.FromSeconds(20)));
+        Assert.False(early.Overdue);
+        Assert.Equal(TaskEffects.None, early.Pending & TaskEffects.CancelRun);
+        Assert.Equal(T0.AddHours(1).AddSeconds(40) + TaskMachine.DeadlineMargin, early.WakeAt);
+        var over = TaskMachine.Apply(early, new WakeTimeReached(early.WakeAt!.Value, RunFor: TimeSpan.FromSeconds(60) + TaskMachine.DeadlineMargin));
+        Assert.True(over.Overdue);
+        Assert.Equal(TaskEffects.CancelRun, over.Pending);
+    }
+
     private static TaskState Wake(TaskState s) => TaskMachine.Apply(s, new WakeTimeReached(s.WakeAt!.Value));
 
     [Fact]

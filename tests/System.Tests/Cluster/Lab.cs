@@ -72,6 +72,46 @@ internal sealed class Lab : IAsyncDisposable
         }
     }
 
+    /// <summary>Takes away what is left of a lab whose process was killed.</summary>
+    public static async Task CleanAsync()
+    {
+        foreach (var folder in Directory.EnumerateDirectories(Path.GetTempPath(), "gputasks-lab-*"))
+        {
+            var owner = Path.Combine(folder, "owner");
+            if (!File.Exists(owner) || !int.TryParse(await File.ReadAllTextAsync(owner), NumberStyles.None, CultureInfo.InvariantCulture, out var process) || Signals.Lives(process))
+            {
+                continue;
+            }
+
+            foreach (var running in System.Diagnostics.Process.GetProcesses())
+            {
+                using (running)
+                {
+                    try
+                    {
+                        if ((await File.ReadAllTextAsync($"/proc/{running.Id}/cmdline")).Contains($"{folder}/", StringComparison.Ordinal))
+                        {
+                            Signals.Send(running.Id, Signals.Continue);
+                            Signals.Send(running.Id, Signals.Kill);
+                        }
+                    }
+                    catch (IOException)
+                    {
+                        // It ended meanwhile.
+                    }
+                }
+            }
+
+            foreach (var engine in Directory.EnumerateDirectories(folder, "engine-*"))
+            {
+                await Machine.RunAsync(EngineScript, ["stop", engine], TimeSpan.FromMinutes(1));
+            }
+
+            await Network.ForgetAsync(Path.GetFileName(folder).Split('-')[2]);
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
     /// <summary>Waits until every gateway answers and every node is seen and has adopted.</summary>
     public async Task ReadyAsync()
     {
@@ -166,46 +206,6 @@ internal sealed class Lab : IAsyncDisposable
         }
 
         Directory.Delete(Folder, recursive: true);
-    }
-
-    /// <summary>Takes away what is left of a lab whose process was killed.</summary>
-    private static async Task CleanAsync()
-    {
-        foreach (var folder in Directory.EnumerateDirectories(Path.GetTempPath(), "gputasks-lab-*"))
-        {
-            var owner = Path.Combine(folder, "owner");
-            if (!File.Exists(owner) || !int.TryParse(await File.ReadAllTextAsync(owner), NumberStyles.None, CultureInfo.InvariantCulture, out var process) || Signals.Lives(process))
-            {
-                continue;
-            }
-
-            foreach (var running in System.Diagnostics.Process.GetProcesses())
-            {
-                using (running)
-                {
-                    try
-                    {
-                        if ((await File.ReadAllTextAsync($"/proc/{running.Id}/cmdline")).Contains($"{folder}/", StringComparison.Ordinal))
-                        {
-                            Signals.Send(running.Id, Signals.Continue);
-                            Signals.Send(running.Id, Signals.Kill);
-                        }
-                    }
-                    catch (IOException)
-                    {
-                        // It ended meanwhile.
-                    }
-                }
-            }
-
-            foreach (var engine in Directory.EnumerateDirectories(folder, "engine-*"))
-            {
-                await Machine.RunAsync(EngineScript, ["stop", engine], TimeSpan.FromMinutes(1));
-            }
-
-            await Network.ForgetAsync(Path.GetFileName(folder).Split('-')[2]);
-            Directory.Delete(folder, recursive: true);
-        }
     }
 
     private static string EngineScript => Path.Combine(Machine.Root, "deploy/docker/engine.sh");
