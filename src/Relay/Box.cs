@@ -5,6 +5,11 @@ namespace GpuTasks.Relay;
 /// <summary>The folder shared with the agent: where each thing stands, and how it is written so that it survives a power cut.</summary>
 internal sealed class Box(string root)
 {
+    // ENOSPC and EDQUOT, which is what the runtime puts into HResult.
+    private const int NoSpace = 28;
+    private const int QuotaReached = 122;
+    private static readonly TimeSpan RoomCheckPeriod = TimeSpan.FromMilliseconds(500);
+
     internal string Root { get; } = root;
 
     internal string ConfigPath => Path.Combine(Root, "config.json");
@@ -43,6 +48,27 @@ internal sealed class Box(string root)
 
     internal static Microsoft.Win32.SafeHandles.SafeFileHandle Create(string path) =>
         File.OpenHandle(path, FileMode.Create, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
+
+    /// <summary>
+    /// Writes, and on a full disk waits until there is room: the function has given its answer, and a disk that others filled
+    /// must not cost it. Its limit, a cancel or a stop ends the wait with the run.
+    /// </summary>
+    internal static async ValueTask WriteOnceThereIsRoomAsync(
+        Microsoft.Win32.SafeHandles.SafeFileHandle file, ReadOnlyMemory<byte> content, long offset, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            try
+            {
+                RandomAccess.Write(file, content.Span, offset);
+                return;
+            }
+            catch (IOException e) when (e.HResult is NoSpace or QuotaReached)
+            {
+                await Task.Delay(RoomCheckPeriod, cancellationToken);
+            }
+        }
+    }
 
     /// <summary>A file's name is durable only when its folder is synced too.</summary>
     internal static void SyncFolder(string path)

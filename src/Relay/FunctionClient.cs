@@ -181,7 +181,7 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
             var fits = (int)Math.Min(count, limit - kept);
             if (file is not null && fits > 0)
             {
-                RandomAccess.Write(file, buffer.AsSpan(0, fits), kept);
+                await Box.WriteOnceThereIsRoomAsync(file, buffer.AsMemory(0, fits), kept, cancellationToken);
             }
 
             kept += fits;
