@@ -65,6 +65,11 @@ public static class GatewayExtensions
         CapacityEndpoints.Map(api);
         InvocationEndpoints.Map(api);
         AsyncTaskEndpoints.Map(api);
+        VersionEndpoints.Map(api);
+        AliasEndpoints.Map(api);
+        TagEndpoints.Map(api);
+        InstanceEndpoints.Map(api);
+        ServiceEndpoints.Map(api);
         var v1 = routes.MapGroup("/v1");
         V1Endpoints.Map(v1);
         OperatorEndpoints.Map(v1);
@@ -75,7 +80,7 @@ public static class GatewayExtensions
         HttpTriggerEndpoint.Map(routes);
         ApiDocument.Map(v1);
         routes.ServiceProvider.GetRequiredService<HealthEndpoints>().Map(routes);
-        routes.Map("/{**path}", http => throw ApiErrors.PathNotSupported(http.Request.Method, http.Request.Path))
+        routes.Map("/{**path}", http => throw ServiceEndpoints.Refusal(http.Request))
             .Add(endpoint => ((RouteEndpointBuilder)endpoint).Order = int.MaxValue);
         return routes;
     }

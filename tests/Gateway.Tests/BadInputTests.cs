@@ -197,7 +197,7 @@ public sealed class BadInputTests : IAsyncLifetime
     [InlineData("PATCH", "/2023-03-30/functions")]
     [InlineData("DELETE", "/2023-03-30/functions")]
     [InlineData("GET", "/2023-03-30/custom-domains")]
-    [InlineData("POST", "/2023-03-30/functions/f/versions")]
+    [InlineData("POST", "/2023-03-30/functions/f/versionz")]
     [InlineData("GET", "/2023-03-30/functions/f/invocations")]
     [InlineData("PUT", "/v1/nodes")]
     [InlineData("GET", "/v2/nodes")]

@@ -16,7 +16,7 @@ internal sealed class FakePlatform
     /// <summary>Submits are never answered.</summary>
     public bool StoreStandsStill { get; set; }
 
-    public ConcurrentDictionary<string, FunctionSnapshot> Functions { get; } = new();
+    public FakeFunctionTable Functions { get; } = new();
 
     public ConcurrentDictionary<string, TaskSnapshot> Tasks { get; } = new();
 
@@ -91,6 +91,22 @@ internal sealed class FakePlatform
     public void Put(string account, string function, TaskSnapshot task) => Tasks[$"{account}/{function}/{task.Key.TaskId}"] = task;
 }
 
+/// <summary>Rows of functions; a test may put a definition in as somebody else would.</summary>
+internal sealed class FakeFunctionTable : IEnumerable<FunctionSnapshot>
+{
+    public ConcurrentDictionary<string, FunctionState> Rows { get; } = new();
+
+    public FunctionSnapshot this[string key]
+    {
+        get => Rows[key].Function!;
+        set => Rows[key] = Rows.GetValueOrDefault(key, new FunctionState()) with { Function = value };
+    }
+
+    public IEnumerator<FunctionSnapshot> GetEnumerator() => Rows.Values.Select(row => row.Function!).GetEnumerator();
+
+    System.Collections.IEnumerator System.Collections.IEnumerable.GetEnumerator() => GetEnumerator();
+}
+
 internal sealed class FakeGrainFactory(FakePlatform platform) : IGrainFactory
 {
     public TGrainInterface GetGrain<TGrainInterface>(string primaryKey, string? grainClassNamePrefix = null)
@@ -138,7 +154,7 @@ internal sealed class FakeGrainFactory(FakePlatform platform) : IGrainFactory
             : type == typeof(ITaskGrain) ? new FakeTask(platform, key)
             : type == typeof(ITaskBatchGrain) ? new FakeTaskBatch(platform, key)
             : type == typeof(ITaskQueryGrain) ? new FakeTaskQuery(platform, key)
-            : type == typeof(IDispatcherGrain) ? new FakeDispatcher(platform)
+            : type == typeof(IDispatcherGrain) ? new FakeDispatcher(platform, key)
             : type == typeof(INodeGrain) ? new FakeNode(platform, key)
             : type == typeof(IAccountsGrain) ? new FakeAccounts(platform)
             : type == typeof(ITriggersGrain) ? new FakeTriggers(platform, key)
@@ -151,69 +167,76 @@ internal sealed class FakeGrainFactory(FakePlatform platform) : IGrainFactory
 
 internal sealed class FakeFunction(FakePlatform platform, string key) : IFunctionGrain
 {
+    private FunctionState Row => platform.Functions.Rows.GetValueOrDefault(key, new FunctionState());
+
     public Task<FunctionChange> Create(FunctionSpec spec, CancellationToken cancellationToken = default)
     {
         platform.Called($"create {key}");
-        var now = DateTimeOffset.UtcNow;
-        return Task.FromResult(platform.Functions.TryAdd(key, new FunctionSnapshot
-        {
-            Account = key.Split('/')[0],
-            Spec = spec,
-            FunctionId = Guid.NewGuid().ToString(),
-            Revision = 1,
-            SpecRevision = 1,
-            CreatedAt = now,
-            ModifiedAt = now,
-        }) ? FunctionChange.Done : FunctionChange.AlreadyExists);
+        return Apply(FunctionCore.Create(Row, key.Split('/')[0], spec, DateTimeOffset.UtcNow));
     }
 
     public Task<FunctionSnapshot?> Get(CancellationToken cancellationToken = default)
     {
         platform.Called($"get {key}");
-        return Task.FromResult(platform.Functions.GetValueOrDefault(key));
+        return Task.FromResult(Row.Function);
+    }
+
+    public Task<FunctionSnapshot?> GetQualified(string qualifier, string pick, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"get {key}");
+        return Task.FromResult(Qualifiers.Resolve(Row, qualifier, pick));
     }
 
     public Task<FunctionChange> Update(FunctionSpec spec, int expectedRevision, CancellationToken cancellationToken = default) =>
-        Change(expectedRevision, now => now with { Spec = spec, SpecRevision = now.Revision + 1 });
+        Change(row => FunctionCore.Update(row, spec, expectedRevision, DateTimeOffset.UtcNow));
 
     public Task<FunctionChange> Delete(CancellationToken cancellationToken = default)
     {
         platform.Called($"delete {key}");
-        return Task.FromResult(platform.Functions.TryRemove(key, out _) ? FunctionChange.Done : FunctionChange.NotFound);
+        return Task.FromResult(platform.Functions.Rows.TryRemove(key, out _) ? FunctionChange.Done : FunctionChange.NotFound);
     }
 
     public Task<FunctionChange> SetAsyncConfig(string qualifier, AsyncInvokeConfig? config, int expectedRevision, CancellationToken cancellationToken = default) =>
-        Change(expectedRevision, now =>
-        {
-            var configs = new Dictionary<string, AsyncInvokeConfig>(now.AsyncConfigs);
-            configs.Remove(qualifier);
-            if (config is not null)
-            {
-                configs[qualifier] = config with { CreatedAt = DateTimeOffset.UtcNow, ModifiedAt = DateTimeOffset.UtcNow };
-            }
+        Change(row => FunctionCore.SetAsyncConfig(row, qualifier, config, expectedRevision, DateTimeOffset.UtcNow));
 
-            return now with { AsyncConfigs = configs };
-        });
+    public async Task<PublishAnswer> PublishVersion(string description, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"change {key}");
+        var (next, answer) = FunctionCore.Publish(Row, description, DateTimeOffset.UtcNow);
+        await Apply((next, answer.Change));
+        return answer;
+    }
 
     public Task<FunctionChange> SetCapacity(FunctionCapacity capacity, int expectedRevision, CancellationToken cancellationToken = default) =>
-        Change(expectedRevision, now => now with { Capacity = capacity });
+        Change(row => FunctionCore.SetCapacity(row, capacity, expectedRevision));
 
-    private Task<FunctionChange> Change(int expectedRevision, Func<FunctionSnapshot, FunctionSnapshot> change)
+    public Task<FunctionChange> DeleteVersion(string version, int expectedRevision, CancellationToken cancellationToken = default) =>
+        Change(row => FunctionCore.DeleteVersion(row, version, expectedRevision));
+
+    public Task<FunctionChange> SetAlias(string name, FunctionAlias? alias, int expectedRevision, CancellationToken cancellationToken = default) =>
+        Change(row => FunctionCore.SetAlias(row, name, alias, expectedRevision, DateTimeOffset.UtcNow));
+
+    public Task<FunctionChange> SetRestriction(InvocationRestriction restriction, CancellationToken cancellationToken = default) =>
+        Change(row => FunctionCore.SetRestriction(row, restriction, DateTimeOffset.UtcNow));
+
+    public Task<FunctionChange> SetTags(IReadOnlyDictionary<string, string> tags, int expectedRevision, CancellationToken cancellationToken = default) =>
+        Change(row => FunctionCore.SetTags(row, tags, expectedRevision));
+
+    private Task<FunctionChange> Change(Func<FunctionState, (FunctionState Next, FunctionChange Outcome)> change)
     {
         platform.Called($"change {key}");
         platform.BeforeChange?.Invoke();
-        if (!platform.Functions.TryGetValue(key, out var now))
+        return Apply(change(Row));
+    }
+
+    private Task<FunctionChange> Apply((FunctionState Next, FunctionChange Outcome) decided)
+    {
+        if (decided.Outcome is FunctionChange.Done)
         {
-            return Task.FromResult(FunctionChange.NotFound);
+            platform.Functions.Rows[key] = decided.Next;
         }
 
-        if (now.Revision != expectedRevision)
-        {
-            return Task.FromResult(FunctionChange.Conflict);
-        }
-
-        platform.Functions[key] = change(now) with { Revision = now.Revision + 1 };
-        return Task.FromResult(FunctionChange.Done);
+        return Task.FromResult(decided.Outcome);
     }
 }
 
@@ -223,7 +246,7 @@ internal sealed class FakeFunctionQuery(FakePlatform platform, string account) :
     {
         platform.Called($"functions {account}");
         Assert.InRange(limit, 1, 100);
-        var all = platform.Functions.Values
+        var all = platform.Functions
             .Where(function => function.Account == account && function.Spec.Name.StartsWith(prefix, StringComparison.Ordinal)
                 && (after is null || string.CompareOrdinal(function.Spec.Name, after) > 0))
             .OrderBy(function => function.Spec.Name, StringComparer.Ordinal)
@@ -336,6 +359,7 @@ internal sealed class FakeTaskQuery(FakePlatform platform, string account) : ITa
         var tasks = platform.Tasks.Values
             .Where(task => task.Key.Account == account && task.Key.Function == query.Function && task.Recorded
                 && (query.Status is null || task.Status == query.Status)
+                && (query.Qualifier is null || task.Qualifier == query.Qualifier)
                 && (query.Prefix is null || task.Key.TaskId.StartsWith(query.Prefix, StringComparison.Ordinal))
                 && (query.StartedFromMs is null || task.EnqueuedAt.ToUnixTimeMilliseconds() >= query.StartedFromMs)
                 && (query.StartedToMs is null || task.EnqueuedAt.ToUnixTimeMilliseconds() <= query.StartedToMs))
@@ -358,7 +382,7 @@ internal sealed class FakeTaskQuery(FakePlatform platform, string account) : ITa
     }
 }
 
-internal sealed class FakeDispatcher(FakePlatform platform) : IDispatcherGrain
+internal sealed class FakeDispatcher(FakePlatform platform, string key) : IDispatcherGrain
 {
     public Task Offer(Ticket ticket, CancellationToken cancellationToken = default) => throw new NotSupportedException();
 
@@ -381,6 +405,7 @@ internal sealed class FakeDispatcher(FakePlatform platform) : IDispatcherGrain
     public async Task<SlotAnswer> Acquire(string requestId, TimeSpan wait, CancellationToken cancellationToken = default)
     {
         platform.Called($"acquire {requestId}");
+        platform.Called($"queue {key}");
         var answer = platform.Acquire(requestId);
         if (answer is { Slot: null, Failure: null })
         {
@@ -396,9 +421,11 @@ internal sealed class FakeDispatcher(FakePlatform platform) : IDispatcherGrain
         return Task.CompletedTask;
     }
 
-    public Task<CapacityView> GetCapacity(CancellationToken cancellationToken = default)
+    public Task<CapacityView> GetCapacity(CancellationToken cancellationToken = default) => GetCapacityOf("LATEST", cancellationToken);
+
+    public Task<CapacityView> GetCapacityOf(string qualifier, CancellationToken cancellationToken = default)
     {
-        platform.Called("capacity");
+        platform.Called($"capacity {key} {qualifier}");
         return Task.FromResult(platform.Capacity);
     }
 
@@ -410,7 +437,7 @@ internal sealed class FakeDispatcher(FakePlatform platform) : IDispatcherGrain
 
     public Task<DispatcherStatus> GetStatus(CancellationToken cancellationToken = default)
     {
-        platform.Called("status");
+        platform.Called($"status {key}");
         return Task.FromResult(new DispatcherStatus
         {
             WindowLength = 7,

@@ -200,7 +200,7 @@ public sealed class FunctionEndpointTests : IAsyncLifetime
         Assert.True(second.Json.GetProperty("asyncTask").GetBoolean());
         Assert.Equal(0, second.Json.GetProperty("maxAsyncRetryAttempts").GetInt32());
         Assert.Equal(second.Text, (await server.CallAsync("GET", Config)).Text);
-        foreach (var elsewhere in new[] { "acs:mns:r:1:/queues/q/messages", "acs:fc:r:999:functions/g", "acs:fc:r::functions/g/v1", "https://example.com" })
+        foreach (var elsewhere in new[] { "acs:mns:r:1:/queues/q/messages", "acs:fc:r:999:functions/g", "https://example.com" })
         {
             var refused = await server.CallAsync("PUT", Config, $$$$"""{"destinationConfig":{"onSuccess":{"destination":"{{{{elsewhere}}}}"}}}""");
             refused.Is(400, "InvalidArgument");
@@ -220,7 +220,7 @@ public sealed class FunctionEndpointTests : IAsyncLifetime
     [Theory]
     [InlineData("3", "VersionNotFound")]
     [InlineData("prod", "AliasNotFound")]
-    public async Task Only_the_latest_version_exists(string qualifier, string code)
+    public async Task A_qualifier_that_nobody_made_does_not_exist(string qualifier, string code)
     {
         await server.CreateAsync("f");
         (await server.CallAsync("GET", $"{Functions}/f?qualifier={qualifier}")).Is(404, code);

@@ -21,31 +21,33 @@ internal static class AsyncInvokeConfigEndpoints
     {
         using var body = call.JsonBody();
         AsyncInvokeConfig? put = null;
-        var qualifier = Names.Latest;
+        var qualifier = call.Qualifier;
         var function = await FunctionEndpoints.ChangeAsync(call, call.Function, (grain, now) =>
         {
-            qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
+            NeedQualifier(now, qualifier);
             put = AsyncConfigInput.Merge(body.RootElement, now.AsyncConfigs.GetValueOrDefault(qualifier), call.Account);
             return grain.SetAsyncConfig(qualifier, put, now.Revision, CancellationToken.None);
         });
 
         // Somebody may have removed it since; what was put is still the truth of this call.
-        await AnswerAsync(call, function, function.AsyncConfigs.GetValueOrDefault(qualifier) ?? put!);
+        await AnswerAsync(call, function, qualifier, function.AsyncConfigs.GetValueOrDefault(qualifier) ?? put!);
     }
 
     private static async Task GetAsync(ApiCall call)
     {
         var function = await call.NeedFunctionAsync(call.Function);
-        var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
-        await AnswerAsync(call, function, function.AsyncConfigs.GetValueOrDefault(qualifier) ?? throw ApiErrors.AsyncConfigNotExists(function.Spec.Name));
+        var qualifier = call.Qualifier;
+        NeedQualifier(function, qualifier);
+        await AnswerAsync(call, function, qualifier, function.AsyncConfigs.GetValueOrDefault(qualifier) ?? throw ApiErrors.AsyncConfigNotExists(function.Spec.Name));
     }
 
     private static async Task DeleteAsync(ApiCall call)
     {
         var name = call.Function;
+        var qualifier = call.Qualifier;
         await FunctionEndpoints.ChangeAsync(call, name, (grain, now) =>
         {
-            var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
+            NeedQualifier(now, qualifier);
             return now.AsyncConfigs.ContainsKey(qualifier)
                 ? grain.SetAsyncConfig(qualifier, null, now.Revision, CancellationToken.None)
                 : throw ApiErrors.AsyncConfigNotExists(name);
@@ -56,16 +58,15 @@ internal static class AsyncInvokeConfigEndpoints
     private static async Task ListAsync(ApiCall call)
     {
         var name = call.Query.Text("functionName", 128);
-        var (functions, nextToken) = await FunctionPages.ReadAsync(
-            call, name ?? "", call.Query.PageAfter(), call.Query.Limit(DefaultPage),
-            function => function.AsyncConfigs.ContainsKey(Names.Latest) && (name is null || function.Spec.Name == name));
+        var (configs, nextToken) = await FunctionPages.ReadPartsAsync(
+            call, name, call.Query.Limit(DefaultPage), function => function.AsyncConfigs.Keys);
         await call.JsonAsync(json =>
         {
             json.WriteStartObject();
             json.WriteStartArray("configs");
-            foreach (var function in functions)
+            foreach (var (function, qualifier) in configs)
             {
-                FunctionJson.WriteAsyncConfig(json, function, function.AsyncConfigs[Names.Latest], call.Options);
+                FunctionJson.WriteAsyncConfig(json, function, qualifier, function.AsyncConfigs[qualifier], call.Options);
             }
 
             json.WriteEndArray();
@@ -74,6 +75,13 @@ internal static class AsyncInvokeConfigEndpoints
         });
     }
 
-    private static Task AnswerAsync(ApiCall call, FunctionSnapshot function, AsyncInvokeConfig config) =>
-        call.JsonAsync(json => FunctionJson.WriteAsyncConfig(json, function, config, call.Options));
+    /// <summary>A qualifier that the function has.</summary>
+    public static string NeedQualifier(FunctionSnapshot function, string? given)
+    {
+        var qualifier = Names.CheckQualifier(given);
+        return function.TryResolve(qualifier, "", out _) ? qualifier : throw ApiErrors.QualifierNotFound(qualifier);
+    }
+
+    private static Task AnswerAsync(ApiCall call, FunctionSnapshot function, string qualifier, AsyncInvokeConfig config) =>
+        call.JsonAsync(json => FunctionJson.WriteAsyncConfig(json, function, qualifier, config, call.Options));
 }

@@ -23,33 +23,32 @@ internal static class AsyncTaskEndpoints
 
     /// <summary>
     /// The task of the path. Tasks outlive their function, so the function is only asked for when there is no task;
-    /// calls without task mode leave no record that anybody could see.
+    /// calls without task mode leave no record that anybody could see. A qualifier in the query must be the task's own.
     /// </summary>
     public static async Task<TaskSnapshot> NeedTaskAsync(ApiCall call, bool includeData)
     {
         var function = call.Function;
         var taskId = call.TaskId;
         var task = await call.InTimeAsync(() => TaskGrain(call, function, taskId).Get(includeData, call.Aborted));
-        if (task is { Recorded: true })
+        var qualifier = call.Query.Text("qualifier");
+        if (task is { Recorded: true } && (qualifier is null || qualifier == task.Qualifier))
         {
             return task;
         }
 
-        await call.NeedFunctionAsync(function);
+        await call.NeedDefinitionAsync(function, call.Qualifier);
         throw ApiErrors.AsyncTaskNotFound(taskId);
     }
 
     private static async Task GetAsync(ApiCall call)
     {
         var task = await NeedTaskAsync(call, includeData: true);
-        Names.CheckQualifier(call.Query.Text("qualifier"));
         await call.JsonAsync(json => TaskJson.WriteTask(json, task, call.Options));
     }
 
     private static async Task StopAsync(ApiCall call)
     {
         var task = await NeedTaskAsync(call, includeData: false);
-        Names.CheckQualifier(call.Query.Text("qualifier"));
 
         // A task that has ended stays as it is, and the caller has what it wanted.
         if (await call.InTimeAsync(() => TaskGrain(call, task.Key.Function, task.Key.TaskId).Stop("StopAsyncTask", CancellationToken.None)) == StopOutcome.NotFound)
@@ -66,7 +65,7 @@ internal static class AsyncTaskEndpoints
         var page = await ReadPageAsync(call, query);
         if (page.Tasks.Count == 0 && query.NextToken is null)
         {
-            await call.NeedFunctionAsync(query.Function);
+            await call.NeedDefinitionAsync(query.Function, call.Qualifier);
         }
 
         await call.JsonAsync(json =>
@@ -111,7 +110,7 @@ internal static class AsyncTaskEndpoints
             Prefix = call.Query.Text("prefix", 128),
             StartedFromMs = call.Query.Integer("startedTimeBegin", 0, LastMillisecond),
             StartedToMs = call.Query.Integer("startedTimeEnd", 0, LastMillisecond),
-            Qualifier = call.Query.Text("qualifier") is { } qualifier ? Names.CheckQualifier(qualifier) : null,
+            Qualifier = call.Query.Text("qualifier") is null ? null : call.Qualifier,
             Ascending = ReadAscending(call.Query.Text("sortOrderByTime")),
             Limit = includePayload ? Math.Min(limit, MaxPageWithPayload) : limit,
             NextToken = call.Query.Text("nextToken", 1024),

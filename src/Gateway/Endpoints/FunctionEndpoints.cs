@@ -64,9 +64,7 @@ internal static class FunctionEndpoints
 
     private static async Task GetAsync(ApiCall call)
     {
-        var function = await call.NeedFunctionAsync(call.Function);
-        Names.CheckQualifier(call.Query.Text("qualifier"));
-        await AnswerAsync(call, function);
+        await AnswerAsync(call, await call.NeedDefinitionAsync(call.Function, call.Qualifier));
     }
 
     private static async Task UpdateAsync(ApiCall call)
@@ -161,7 +159,7 @@ internal sealed record FunctionFilter
                 GpuType = query.Text("gpuType"),
                 ResourceGroup = query.Text("resourceGroupId"),
                 Version = version,
-                Tags = ReadTags(query.Text("tags", 4096)),
+                Tags = TagInput.ReadFilter(query.Text("tags", 4096), "tags"),
             }
             : throw ApiErrors.InvalidArgument($"fcVersion: must be v2 or v3, was '{Names.Shown(version)}'.");
     }
@@ -174,33 +172,6 @@ internal sealed record FunctionFilter
         && (ResourceGroup is null || function.Spec.StoredFields.GetValueOrDefault("resourceGroupId") is { } text && JsonSerializer.Deserialize<string>(text) == ResourceGroup)
         && Version is null or "v3"
         && Tags.All(tag => function.Spec.Tags.TryGetValue(tag.Key, out var value) && (tag.Value is null || tag.Value == value));
-
-    private static List<KeyValuePair<string, string?>> ReadTags(string? text)
-    {
-        if (text is null)
-        {
-            return [];
-        }
-
-        // Read through the same reader as bodies, so that nothing in it can surprise.
-        using var document = JsonBody.Parse(System.Text.Encoding.UTF8.GetBytes($"{{\"tags\":{text}}}"));
-        var faults = new Faults();
-        var tags = new List<KeyValuePair<string, string?>>();
-        foreach (var tag in new JsonFields(document.RootElement, faults).Objects("tags", 20) ?? [])
-        {
-            if ((tag.Text("Key", 128) ?? tag.Text("key", 128)) is { } key)
-            {
-                tags.Add(new(key, tag.Text("Value") ?? tag.Text("value")));
-            }
-            else
-            {
-                faults.Add(tag.PathOf("Key"), "is required");
-            }
-        }
-
-        faults.Throw();
-        return tags;
-    }
 }
 
 /// <summary>Pages over an account's functions with a filter that the index does not know.</summary>
@@ -243,6 +214,55 @@ internal static class FunctionPages
         }
 
         return (found, after);
+    }
+
+    /// <summary>One page over what each function has several of, by function and then by the part's name.</summary>
+    /// <param name="call">The request.</param>
+    /// <param name="name">Only of this function, or null.</param>
+    /// <param name="limit">Most parts.</param>
+    /// <param name="parts">Names of a function's parts.</param>
+    public static async Task<(IReadOnlyList<(FunctionSnapshot Function, string Part)> Parts, string? NextToken)> ReadPartsAsync(
+        ApiCall call, string? name, int limit, Func<FunctionSnapshot, IEnumerable<string>> parts)
+    {
+        var (afterFunction, afterPart) = call.Query.PageAfterPart();
+        var found = new List<(FunctionSnapshot Function, string Part)>();
+        var after = (string?)null;
+        if (afterFunction is not null)
+        {
+            // Its own parts may go on where the last page ended.
+            Add(await call.FunctionGrain(afterFunction).Get(call.Aborted), afterPart);
+            after = afterFunction;
+        }
+
+        while (found.Count <= limit)
+        {
+            var (functions, next) = await ReadAsync(
+                call, name ?? "", after, ScanPage, function => (name is null || function.Spec.Name == name) && parts(function).Any());
+            foreach (var function in functions)
+            {
+                Add(function, null);
+            }
+
+            if (next is null)
+            {
+                break;
+            }
+
+            after = next;
+        }
+
+        return found.Count <= limit ? (found, null) : (found[..limit], $"{found[limit - 1].Function.Spec.Name}/{found[limit - 1].Part}");
+
+        void Add(FunctionSnapshot? function, string? afterPart)
+        {
+            if (function is not null && (name is null || function.Spec.Name == name))
+            {
+                found.AddRange(parts(function)
+                    .Where(part => afterPart is null || string.CompareOrdinal(part, afterPart) > 0)
+                    .Order(StringComparer.Ordinal)
+                    .Select(part => (function, part)));
+            }
+        }
     }
 
     public static void WriteNextToken(Utf8JsonWriter json, string? name)

@@ -20,7 +20,7 @@ internal static class FunctionJson
         json.WriteStartObject();
         json.WriteString("functionName", spec.Name);
         json.WriteString("functionId", function.FunctionId);
-        json.WriteString("functionArn", Arn.Function(options, function.Account, spec.Name));
+        json.WriteString("functionArn", Arn.Function(options, function.Account, spec.Name, function.Version ?? Names.Latest));
         json.WriteString("description", spec.Description);
         json.WriteString("runtime", spec.Runtime);
         json.WriteString("handler", spec.Handler);
@@ -76,16 +76,25 @@ internal static class FunctionJson
         json.WriteNumber("codeSize", 0);
         json.WriteString("codeChecksum", Checksum(function));
 
+        if (function.Restriction is { } restriction)
+        {
+            json.WriteStartObject("invocationRestriction");
+            json.WriteBoolean("disable", restriction.Disabled);
+            json.WriteString("reason", restriction.Reason);
+            json.WriteString("lastModifiedTime", Time(restriction.ModifiedAt));
+            json.WriteEndObject();
+        }
+
         // Images are pulled where and when an instance starts, so a definition is in force at once.
         json.WriteString("state", "Active");
         json.WriteString("lastUpdateStatus", "Successful");
         json.WriteEndObject();
     }
 
-    public static void WriteAsyncConfig(Utf8JsonWriter json, FunctionSnapshot function, AsyncInvokeConfig config, GatewayOptions options)
+    public static void WriteAsyncConfig(Utf8JsonWriter json, FunctionSnapshot function, string qualifier, AsyncInvokeConfig config, GatewayOptions options)
     {
         json.WriteStartObject();
-        json.WriteString("functionArn", Arn.Function(options, function.Account, function.Spec.Name));
+        json.WriteString("functionArn", Arn.Function(options, function.Account, function.Spec.Name, qualifier));
         json.WriteBoolean("asyncTask", config.TaskMode);
         json.WriteNumber("maxAsyncRetryAttempts", config.MaxRetryAttempts);
         json.WriteNumber("maxAsyncEventAgeInSeconds", config.MaxEventAgeSeconds);

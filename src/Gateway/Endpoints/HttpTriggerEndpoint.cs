@@ -91,11 +91,12 @@ internal static class HttpTriggerEndpoint
             var handedOn = Describe(http, config, BasePath(account, function.Spec.Name, trigger.Spec.Name), claims);
             if (isAsync)
             {
-                await InvocationEndpoints.SubmitAsync(call, function, trigger.Spec.Qualifier, handedOn);
+                await InvocationEndpoints.SubmitAsync(call, function.Spec.Name, trigger.Spec.Qualifier, handedOn);
                 return;
             }
 
-            var end = await new SyncCall(call, function, trigger.Spec.Qualifier, handedOn).RunAsync();
+            var definition = await call.NeedCallableAsync(function.Spec.Name, trigger.Spec.Qualifier);
+            var end = await new SyncCall(call, definition, trigger.Spec.Qualifier, handedOn).RunAsync();
             await AnswerAsync(call, end, () => config.Cors?.Apply(http.Response.Headers, origin, preflight: false));
         }).WithMetadata(new ApiRoute("*", Access.AccountOrOperator));
     }

@@ -20,22 +20,18 @@ internal static class InvocationEndpoints
 
     private static Task InvokeAsync(ApiCall call) => IsAsync(call.Http.Request) ? SubmitAsync(call) : CallAsync(call);
 
-    private static async Task SubmitAsync(ApiCall call)
-    {
-        var function = await call.NeedRecentFunctionAsync(call.Function);
-        await SubmitAsync(call, function, Names.CheckQualifier(call.Query.Text("qualifier")), http: null);
-    }
+    private static Task SubmitAsync(ApiCall call) => SubmitAsync(call, call.Function, call.Qualifier, http: null);
 
     /// <summary>Submits the call's body as a task: as an event, or as the body of a request to hand on.</summary>
-    public static async Task SubmitAsync(ApiCall call, FunctionSnapshot function, string qualifier, HttpCall? http)
+    public static async Task SubmitAsync(ApiCall call, string name, string qualifier, HttpCall? http)
     {
-        var name = function.Spec.Name;
         var given = call.Http.Request.Headers[TaskIdHeader].ToString();
         if (given.Length > 0)
         {
             Names.CheckTaskId(TaskIdHeader, given);
         }
 
+        var (function, version) = await call.NeedRecentVersionAsync(name, qualifier);
         var config = function.AsyncConfigs.GetValueOrDefault(qualifier) ?? new AsyncInvokeConfig();
         if (given.Length > 0 && !config.TaskMode)
         {
@@ -55,6 +51,7 @@ internal static class InvocationEndpoints
         {
             RequestId = call.RequestId,
             Qualifier = qualifier,
+            Version = version,
             Payload = call.Body,
             Recorded = config.TaskMode,
             MaxRetryAttempts = config.MaxRetryAttempts,
@@ -88,8 +85,8 @@ internal static class InvocationEndpoints
             throw ApiErrors.InvalidArgument($"{LogTypeHeader}: must be None or Tail, was '{Names.Shown(logType)}'.");
         }
 
-        var function = await call.NeedFunctionAsync(call.Function);
-        var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
+        var qualifier = call.Qualifier;
+        var function = await call.NeedCallableAsync(call.Function, qualifier);
         await SyncAnswer.WriteAsync(call, function, qualifier, tail, await new SyncCall(call, function, qualifier).RunAsync());
     }
 

@@ -25,7 +25,7 @@ internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string q
     private static readonly TimeSpan EndGrace = TimeSpan.FromSeconds(30);
 
     private readonly TimeProvider clock = call.Http.RequestServices.GetRequiredService<TimeProvider>();
-    private readonly IDispatcherGrain dispatcher = call.Grains.GetGrain<IDispatcherGrain>($"{call.Account}/{function.Spec.Name}");
+    private readonly IDispatcherGrain dispatcher = call.Grains.GetGrain<IDispatcherGrain>(function.Definition.ToString());
 
     public async Task<SyncEnd> RunAsync()
     {

@@ -32,8 +32,8 @@ internal static class TaskBatchEndpoint
     private static async Task SubmitAsync(ApiCall call)
     {
         var name = call.Function;
-        var function = await call.NeedFunctionAsync(name);
-        var qualifier = Names.CheckQualifier(call.Query.Text("qualifier"));
+        var qualifier = call.Qualifier;
+        var (function, version) = await call.NeedRecentVersionAsync(name, qualifier);
         var config = function.AsyncConfigs.GetValueOrDefault(qualifier) ?? new AsyncInvokeConfig();
         var count = CountLines(call.Body);
         if (count is 0 or > MaxTasks)
@@ -43,7 +43,7 @@ internal static class TaskBatchEndpoint
 
         call.Http.Response.StatusCode = StatusCodes.Status202Accepted;
         call.Http.Response.ContentType = ContentType;
-        var batch = new Batch(call, name, qualifier, config);
+        var batch = new Batch(call, function, qualifier, version, config);
         var sent = new Queue<Task<List<Answer>>>();
         var at = 0;
         while (at < call.Body.Length || sent.Count > 0)
@@ -109,9 +109,9 @@ internal static class TaskBatchEndpoint
         public BatchOutcome Outcome { get; set; }
     }
 
-    private sealed class Batch(ApiCall call, string function, string qualifier, AsyncInvokeConfig config)
+    private sealed class Batch(ApiCall call, FunctionSnapshot function, string qualifier, string? version, AsyncInvokeConfig config)
     {
-        private readonly ITaskBatchGrain grain = call.Grains.GetGrain<ITaskBatchGrain>($"{call.Account}/{function}");
+        private readonly ITaskBatchGrain grain = call.Grains.GetGrain<ITaskBatchGrain>($"{call.Account}/{function.Spec.Name}");
         private int lines;
         private volatile bool unavailable;
 
@@ -183,7 +183,7 @@ internal static class TaskBatchEndpoint
                 if (id is not null && !config.TaskMode)
                 {
                     throw ApiErrors.InvalidArgument(
-                        $"id: needs task mode, which is off for function '{function}'; put its async invoke config with asyncTask true, or leave the id out.");
+                        $"id: needs task mode, which is off for function '{function.Spec.Name}'; put its async invoke config with asyncTask true, or leave the id out.");
                 }
 
                 var taskId = id ?? requestId;
@@ -193,6 +193,7 @@ internal static class TaskBatchEndpoint
                     {
                         RequestId = requestId,
                         Qualifier = qualifier,
+                        Version = version,
                         Payload = parsed.Payload,
                         Recorded = config.TaskMode,
                         Priority = parsed.Priority,

@@ -16,7 +16,7 @@ internal static class TaskJson
         json.WriteStartObject();
         json.WriteString("taskId", task.Key.TaskId);
         json.WriteString("requestId", task.RequestId);
-        json.WriteString("functionArn", Arn.Function(options, task.Key.Account, task.Key.Function));
+        json.WriteString("functionArn", Arn.Function(options, task.Key.Account, task.Key.Function, task.Qualifier));
         json.WriteString("qualifier", task.Qualifier);
         json.WriteString("status", task.Status.ToString());
         json.WriteNumber("startedTime", task.EnqueuedAt.ToUnixTimeMilliseconds());

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using GpuTasks.Dispatch;
+using GpuTasks.Functions;
 using GpuTasks.Gateway.Http;
 using GpuTasks.Tasks;
 
@@ -13,7 +14,7 @@ internal static class TaskWait
         WaitView wait;
         try
         {
-            wait = await call.InTimeAsync(call.Grains.GetGrain<IDispatcherGrain>(task.Key.FunctionKey)
+            wait = await call.InTimeAsync(call.Grains.GetGrain<IDispatcherGrain>(new DefinitionKey(task.Key.Account, task.Key.Function, task.Version).ToString())
                 .Explain(new Ticket(task.Key.TaskId, task.Priority, task.EnqueuedAt), call.Aborted));
         }
         catch (Exception fault) when (fault is TimeoutException or OrleansException)

@@ -32,7 +32,7 @@ internal static class TriggerEndpoints
     {
         using var body = call.JsonBody();
         var function = await call.NeedFunctionAsync(call.Function);
-        var spec = TriggerInput.Create(body.RootElement, Names.CheckQualifier);
+        var spec = TriggerInput.Create(body.RootElement, qualifier => AsyncInvokeConfigEndpoints.NeedQualifier(function, qualifier));
         var answer = await call.InTimeAsync(Grain(call, function.Spec.Name).Create(function.FunctionId, spec, CancellationToken.None));
         await AnswerAsync(call, function, spec, answer);
     }
@@ -43,7 +43,7 @@ internal static class TriggerEndpoints
         using var body = call.JsonBody();
         var function = await call.NeedFunctionAsync(call.Function);
         var now = await NeedTriggerAsync(call, function, name);
-        var spec = TriggerInput.Update(body.RootElement, now.Spec, Names.CheckQualifier);
+        var spec = TriggerInput.Update(body.RootElement, now.Spec, qualifier => AsyncInvokeConfigEndpoints.NeedQualifier(function, qualifier));
         var answer = await call.InTimeAsync(Grain(call, function.Spec.Name).Update(function.FunctionId, spec, CancellationToken.None));
         await AnswerAsync(call, function, spec, answer);
     }

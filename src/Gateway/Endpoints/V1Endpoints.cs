@@ -137,8 +137,8 @@ internal static class V1Endpoints
 
     private static async Task GetStatusAsync(ApiCall call)
     {
-        var function = await call.NeedFunctionAsync(call.Function);
-        var status = await call.Grains.GetGrain<IDispatcherGrain>($"{call.Account}/{function.Spec.Name}").GetStatus(call.Aborted);
+        var function = await call.NeedDefinitionAsync(call.Function, call.Qualifier);
+        var status = await call.Grains.GetGrain<IDispatcherGrain>(function.Definition.ToString()).GetStatus(call.Aborted);
         await call.JsonAsync(json =>
         {
             json.WriteStartObject();

@@ -56,6 +56,12 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
     /// <summary>The function that the path names; checked, since it becomes a part of grain keys.</summary>
     public string Function => Names.CheckFunction("functionName", RouteText("function"));
 
+    /// <summary>The version that the path names.</summary>
+    public string Version => RouteText("version") is var version && Names.IsVersion(version) ? version : throw ApiErrors.VersionNotFound(version);
+
+    /// <summary>The alias that the path names; perhaps there is none such.</summary>
+    public string Alias => RouteText("alias") is var alias && Names.IsName(alias) ? alias : throw ApiErrors.AliasNotFound(alias);
+
     /// <summary>The task that the path names; checked, since it becomes a part of grain keys.</summary>
     public string TaskId => Names.CheckTaskId("taskId", RouteText("taskId"));
 
@@ -71,6 +77,46 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
 
     /// <summary>To be called after every change of a function, so that the caller's next request meets it as it is.</summary>
     public void FunctionChanged(string function) => functions.Forget($"{Account}/{function}");
+
+    /// <summary>The qualifier that the query names; well formed, but perhaps there is none such.</summary>
+    public string Qualifier => Names.CheckQualifier(Query.Text("qualifier"));
+
+    /// <summary>The definition that a qualifier of the function stands for; it must exist.</summary>
+    public async Task<FunctionSnapshot> NeedDefinitionAsync(string function, string qualifier)
+    {
+        if (await InTimeAsync(() => FunctionGrain(function).GetQualified(qualifier, RequestId, Aborted)) is { } found)
+        {
+            return found;
+        }
+
+        await NeedFunctionAsync(function);
+        throw ApiErrors.QualifierNotFound(qualifier);
+    }
+
+    /// <summary>The function as it was at most a second ago, and the version of it that a call to a qualifier gets.</summary>
+    public async Task<(FunctionSnapshot Function, string? Version)> NeedRecentVersionAsync(string name, string qualifier)
+    {
+        var function = await NeedRecentFunctionAsync(name);
+        if (function.Restriction is { Disabled: true } || !function.TryResolve(qualifier, RequestId, out var version))
+        {
+            // Nothing is refused for what may just have changed through another gateway.
+            function = await NeedFunctionAsync(name);
+            version = function.TryResolve(qualifier, RequestId, out var now) ? now : throw ApiErrors.QualifierNotFound(qualifier);
+            if (function.Restriction is { Disabled: true } restriction)
+            {
+                throw ApiErrors.InvocationDisabled(name, restriction.Reason);
+            }
+        }
+
+        return (function, version);
+    }
+
+    /// <summary>As <see cref="NeedDefinitionAsync"/>, of a function that takes calls.</summary>
+    public async Task<FunctionSnapshot> NeedCallableAsync(string function, string qualifier)
+    {
+        var found = await NeedDefinitionAsync(function, qualifier);
+        return found.Restriction is { Disabled: true } restriction ? throw ApiErrors.InvocationDisabled(function, restriction.Reason) : found;
+    }
 
     /// <summary>
     /// Asks until there is an answer, together with all such waits of this request for at most 4 s. A silo that goes away

@@ -1,3 +1,5 @@
+using GpuTasks.Gateway.Validation;
+
 namespace GpuTasks.Gateway.Http;
 
 /// <summary>A request that ends with an error of the contract (section 4).</summary>
@@ -40,10 +42,24 @@ internal static class ApiErrors
         new(404, FunctionNotFoundCode, $"Function '{function}' does not exist.");
 
     public static ApiException VersionNotFound(string version) =>
-        new(404, "VersionNotFound", $"Version '{version}' does not exist; only LATEST does, since versions cannot be published yet.");
+        new(404, "VersionNotFound", $"Version '{Names.Shown(version)}' does not exist.");
 
     public static ApiException AliasNotFound(string alias) =>
-        new(404, "AliasNotFound", $"Alias '{alias}' does not exist; only LATEST does, since aliases cannot be created yet.");
+        new(404, "AliasNotFound", $"Alias '{Names.Shown(alias)}' does not exist.");
+
+    public static ApiException QualifierNotFound(string qualifier) =>
+        qualifier.All(char.IsAsciiDigit) ? VersionNotFound(qualifier) : AliasNotFound(qualifier);
+
+    public static ApiException AliasAlreadyExists(string alias) =>
+        new(409, "AliasAlreadyExists", $"Alias '{alias}' exists already.");
+
+    public static ApiException LimitExceeded(string message) => new(400, "LimitExceededError", message);
+
+    public static ApiException InvocationDisabled(string function, string reason) =>
+        new(403, "AccessDenied", $"Calls of function '{function}' are disabled{(reason.Length > 0 ? $": {reason}" : "")}.");
+
+    /// <summary>Part of the contract, but not of this platform.</summary>
+    public static ApiException NotOffered(string what) => new(400, "PathNotSupported", $"This platform has no {what}.");
 
     public static ApiException AsyncConfigNotExists(string function) =>
         new(404, "AsyncConfigNotExists", $"Function '{function}' has no async invoke config.");
@@ -77,8 +93,6 @@ internal static class ApiErrors
 
     public static ApiException RateLimited(int seconds) =>
         new(429, "ResourceThrottled", "The account asks for more than its limit of requests; repeat the call later.") { RetryAfterSeconds = seconds };
-
-    public static ApiException LimitExceeded(string message) => new(400, "LimitExceededError", message);
 
     public static ApiException AccountNotFound(string account) => new(404, "AccountNotFound", $"Account '{account}' does not exist.");
 

@@ -51,10 +51,6 @@ internal static class AsyncConfigInput
         {
             fields!.Faults.Add(fields.PathOf("destination"), "must be a function of your own account");
         }
-        else if (arn.Qualifier != "LATEST")
-        {
-            fields!.Faults.Add(fields.PathOf("destination"), "must be without qualifier or with LATEST; versions and aliases are not supported yet");
-        }
 
         return target;
     }

@@ -69,7 +69,7 @@ internal static class FunctionInput
         var blank = new FunctionSpec { Name = name ?? "", Handler = "index.handler", Container = new ContainerSpec { Image = "" } };
         var spec = Merge(fields, FitResources(fields, blank)) with
         {
-            Tags = Tags(fields) ?? blank.Tags,
+            Tags = TagInput.Read(fields, "tags") ?? blank.Tags,
         };
         if (fields.Raw("resourceGroupId", JsonValueKind.String) is { } group)
         {
@@ -312,30 +312,6 @@ internal static class FunctionInput
         var seconds = fields.Integer("timeout", 1, maxSeconds) ?? defaultSeconds;
         fields.Texts("command", 128, 16_384);
         return new HookSpec(handler, seconds);
-    }
-
-    private static Dictionary<string, string>? Tags(JsonFields fields)
-    {
-        if (fields.Objects("tags", 20) is not { } items)
-        {
-            return null;
-        }
-
-        var tags = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (var item in items)
-        {
-            var key = item.Text(item.Has("key") ? "key" : "Key", 128, text => text.Length > 0, "must be a string of 1 to 128 characters");
-            if (!item.Has("Key") && !item.Has("key"))
-            {
-                item.Faults.Add(item.PathOf("Key"), "is required");
-            }
-            else if (key is not null && !tags.TryAdd(key, item.Text(item.Has("value") ? "value" : "Value", 256) ?? ""))
-            {
-                item.Faults.Add(item.PathOf("Key"), $"'{Names.Shown(key)}' occurs twice");
-            }
-        }
-
-        return tags;
     }
 
     private static Dictionary<string, string> Stored(JsonFields fields, IReadOnlyDictionary<string, string> now)

@@ -45,6 +45,18 @@ internal sealed class JsonFields(JsonElement element, Faults faults, string path
 
     public bool Has(string name) => Find(name) is not null;
 
+    /// <summary>Fields without which nothing can be done.</summary>
+    public void Require(params ReadOnlySpan<string> names)
+    {
+        foreach (var name in names)
+        {
+            if (!Has(name))
+            {
+                faults.Add(PathOf(name), "is required");
+            }
+        }
+    }
+
     public string? Text(string name, int maxLength = 1024, Func<string, bool>? accept = null, string? rule = null)
     {
         rule ??= $"must be a string of at most {maxLength} characters";
@@ -166,6 +178,39 @@ internal sealed class JsonFields(JsonElement element, Faults faults, string path
         }
 
         faults.Add(PathOf(name), "must be an object whose values are strings" + Was(value));
+        return null;
+    }
+
+    /// <summary>An object whose values are numbers of a range.</summary>
+    public IReadOnlyDictionary<string, double>? Numbers(string name, double min, double max, int maxItems)
+    {
+        if (Find(name) is not { } value)
+        {
+            return null;
+        }
+
+        var numbers = new Dictionary<string, double>(StringComparer.Ordinal);
+        if (value.ValueKind == JsonValueKind.Object)
+        {
+            foreach (var property in value.EnumerateObject())
+            {
+                if (property.Value.ValueKind == JsonValueKind.Number && property.Value.TryGetDouble(out var number) && number >= min && number <= max)
+                {
+                    numbers[property.Name] = number;
+                }
+                else
+                {
+                    faults.Add($"{PathOf(name)}.{Names.Shown(property.Name)}", string.Create(CultureInfo.InvariantCulture, $"must be a number from {min} to {max}") + Was(property.Value));
+                }
+            }
+
+            if (numbers.Count <= maxItems)
+            {
+                return numbers;
+            }
+        }
+
+        faults.Add(PathOf(name), $"must be an object of at most {maxItems} numbers" + Was(value));
         return null;
     }
 

@@ -21,13 +21,12 @@ internal static class Names
     public static string CheckTaskId(string field, string id) =>
         IsName(id) ? id : throw ApiErrors.InvalidArgument($"{field}: {TaskIdRule}, was '{Shown(id)}'.");
 
-    /// <summary>Only LATEST exists until versions and aliases can be made.</summary>
-    public static string CheckQualifier(string? qualifier) => qualifier switch
-    {
-        null or Latest => Latest,
-        _ when qualifier.All(char.IsAsciiDigit) => throw ApiErrors.VersionNotFound(Shown(qualifier)),
-        _ => throw ApiErrors.AliasNotFound(Shown(qualifier)),
-    };
+    /// <summary>A qualifier that may exist: LATEST, a version's number or an alias.</summary>
+    public static string CheckQualifier(string? qualifier) =>
+        qualifier is null ? Latest : IsVersion(qualifier) || IsName(qualifier) ? qualifier : throw ApiErrors.QualifierNotFound(qualifier);
+
+    /// <summary>The number of a version, in its one form.</summary>
+    public static bool IsVersion(string text) => text.Length is > 0 and <= 9 && text[0] is >= '1' and <= '9' && text.All(char.IsAsciiDigit);
 
     /// <summary>A caller's text, short and printable enough to be shown back.</summary>
     public static string Shown(string text)

@@ -1,3 +1,4 @@
+using GpuTasks.Functions;
 using GpuTasks.Nodes;
 using Orleans.Concurrency;
 
@@ -21,7 +22,7 @@ public sealed record DispatcherStatus
 }
 
 /// <summary>
-/// One function's queue and instance slots. Key: <c>{account}/{function}</c>. It owns no durable fact: it rebuilds
+/// The queue and instance slots of one definition of a function. Key: <see cref="DefinitionKey"/>. It owns no durable fact: it rebuilds
 /// its queue from the task index and its instances from the region's leases and the nodes' reports.
 /// </summary>
 [Alias("GpuTasks.IDispatcherGrain")]
@@ -76,6 +77,10 @@ public interface IDispatcherGrain : IGrainWithStringKey
     /// <summary>How many instances are to be there whether or not anything waits, and how many are.</summary>
     [Alias("GetCapacity")]
     Task<CapacityView> GetCapacity(CancellationToken cancellationToken = default);
+
+    /// <summary>As <see cref="GetCapacity"/>, of the configs of one qualifier that stands for this definition.</summary>
+    [Alias("GetCapacityOf")]
+    Task<CapacityView> GetCapacityOf(string qualifier, CancellationToken cancellationToken = default);
 
     /// <summary>How the queue and its instances stand.</summary>
     [Alias("GetStatus"), ReadOnly]

@@ -16,6 +16,9 @@ public enum FunctionChange
 
     /// <summary>It changed since it was read: read again and decide again.</summary>
     Conflict = 3,
+
+    /// <summary>There are as many already as one function may have.</summary>
+    TooMany = 4,
 }
 
 /// <summary>What a function is. Key: <c>{account}/{function}</c>.</summary>
@@ -46,4 +49,32 @@ public interface IFunctionGrain : IGrainWithStringKey
     /// <summary>Sets how much of the function runs at most and at least, for all qualifiers together.</summary>
     [Alias("SetCapacity")]
     Task<FunctionChange> SetCapacity(FunctionCapacity capacity, int expectedRevision, CancellationToken cancellationToken = default);
+
+    /// <summary>The definition that a qualifier stands for, with everything else as it is now.</summary>
+    /// <param name="qualifier"><c>LATEST</c>, a version or an alias.</param>
+    /// <param name="pick">Text that decides which version an alias with weights gives; the same text gives the same version.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <returns>The definition, or null if there is no such function or qualifier.</returns>
+    [Alias("GetQualified"), ReadOnly]
+    Task<FunctionSnapshot?> GetQualified(string qualifier, string pick, CancellationToken cancellationToken = default);
+
+    /// <summary>Publishes the definition as it is now as the next version.</summary>
+    [Alias("PublishVersion")]
+    Task<PublishAnswer> PublishVersion(string description, CancellationToken cancellationToken = default);
+
+    /// <summary>Removes a version with its configs: its waiting tasks become Invalid, running ones are stopped, instances leave.</summary>
+    [Alias("DeleteVersion")]
+    Task<FunctionChange> DeleteVersion(string version, int expectedRevision, CancellationToken cancellationToken = default);
+
+    /// <summary>Sets an alias, or removes it with its configs when <paramref name="alias"/> is null.</summary>
+    [Alias("SetAlias")]
+    Task<FunctionChange> SetAlias(string name, FunctionAlias? alias, int expectedRevision, CancellationToken cancellationToken = default);
+
+    /// <summary>Lets the function take calls again, or not.</summary>
+    [Alias("SetRestriction")]
+    Task<FunctionChange> SetRestriction(InvocationRestriction restriction, CancellationToken cancellationToken = default);
+
+    /// <summary>Replaces the tags; the definition stays as it is.</summary>
+    [Alias("SetTags")]
+    Task<FunctionChange> SetTags(IReadOnlyDictionary<string, string> tags, int expectedRevision, CancellationToken cancellationToken = default);
 }

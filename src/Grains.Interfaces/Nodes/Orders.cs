@@ -16,6 +16,9 @@ public sealed record LaunchOrder
 
     /// <summary>Revision of that definition.</summary>
     [Id(2)] public required int Revision { get; init; }
+
+    /// <summary>Version whose definition it is, or null for <c>LATEST</c>.</summary>
+    [Id(3)] public string? Version { get; init; }
 }
 
 /// <summary>Answer to a launch order.</summary>

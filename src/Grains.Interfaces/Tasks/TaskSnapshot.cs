@@ -90,6 +90,9 @@ public sealed record TaskSnapshot
 
     /// <summary>When the pause before the next attempt ends, or null if there is none.</summary>
     [Id(31)] public DateTimeOffset? RetryAt { get; init; }
+
+    /// <summary>Version that runs it, or null for <c>LATEST</c>.</summary>
+    [Id(40)] public string? Version { get; init; }
 }
 
 /// <summary>A function's answer.</summary>

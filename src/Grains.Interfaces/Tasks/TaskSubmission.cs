@@ -38,4 +38,7 @@ public sealed record TaskSubmission
 
     /// <summary>HTTP request to hand on as it came, with <see cref="Payload"/> as its body; null for an event.</summary>
     [Id(20)] public HttpCall? Http { get; init; }
+
+    /// <summary>Version whose definition runs it, or null for <c>LATEST</c>; an alias was resolved when the task was accepted.</summary>
+    [Id(10)] public string? Version { get; init; }
 }

@@ -28,10 +28,10 @@ public sealed class DestinationCaller(IGrainFactory grains, IOptions<DispatcherO
             return new DeliveryFault(Final: true, $"{MaxHops} destinations have called one another: this is taken for a loop.");
         }
 
-        var function = await grains.GetGrain<IFunctionGrain>($"{key.Account}/{arn.Function}").Get();
-        if (function is null)
+        var function = await grains.GetGrain<IFunctionGrain>($"{key.Account}/{arn.Function}").GetQualified(arn.Qualifier, entry.DeliveryId);
+        if (function is null or { Restriction.Disabled: true })
         {
-            return new DeliveryFault(Final: false, $"Function '{arn.Function}' does not exist.");
+            return new DeliveryFault(Final: false, $"Function '{arn.Function}' with qualifier '{arn.Qualifier}' does not exist or takes no calls.");
         }
 
         var config = function.AsyncConfigs.GetValueOrDefault(arn.Qualifier) ?? new AsyncInvokeConfig();
@@ -41,6 +41,7 @@ public sealed class DestinationCaller(IGrainFactory grains, IOptions<DispatcherO
         {
             RequestId = Guid.NewGuid().ToString(),
             Qualifier = arn.Qualifier,
+            Version = function.Version,
             Payload = DestinationMessage.Of(state, options.Value.Region),
             Recorded = config.TaskMode,
             MaxRetryAttempts = config.MaxRetryAttempts,

@@ -13,7 +13,10 @@ public sealed partial class DispatcherGrain
     private readonly Queue<(DateTimeOffset At, int Slots)> uses = new();
 
     /// <inheritdoc />
-    public async Task<CapacityView> GetCapacity(CancellationToken cancellationToken = default)
+    public Task<CapacityView> GetCapacity(CancellationToken cancellationToken = default) => GetCapacityOf(Key.Version ?? "LATEST", cancellationToken);
+
+    /// <inheritdoc />
+    public async Task<CapacityView> GetCapacityOf(string qualifier, CancellationToken cancellationToken = default)
     {
         if (answered is null && function is not null)
         {
@@ -26,7 +29,7 @@ public sealed partial class DispatcherGrain
         }
 
         var now = clock.GetUtcNow();
-        var (provision, scaling) = (ProvisionOf(current), ScalingOf(current));
+        var (provision, scaling) = (current.Capacity.Provision.GetValueOrDefault(qualifier), current.Capacity.Scaling.GetValueOrDefault(qualifier));
         var view = new CapacityView
         {
             ProvisionTarget = provision is null ? 0 : TargetOf(provision.Plan, current, now),
@@ -41,22 +44,20 @@ public sealed partial class DispatcherGrain
         };
     }
 
-    private static ProvisionConfig? ProvisionOf(FunctionSnapshot current) => current.Capacity.Provision.GetValueOrDefault("LATEST");
+    private static IEnumerable<ScalingConfig> ScalingsOf(FunctionSnapshot current) =>
+        current.Capacity.Scaling.Where(config => current.IsKeptBy(config.Key)).Select(config => config.Value);
 
-    private static ScalingConfig? ScalingOf(FunctionSnapshot current) => current.Capacity.Scaling.GetValueOrDefault("LATEST");
+    /// <summary>Every plan that counts here; the one that wants most decides.</summary>
+    private static IEnumerable<InstancePlan> PlansOf(FunctionSnapshot current) =>
+        current.Capacity.Provision.Where(config => current.IsKeptBy(config.Key)).Select(config => config.Value.Plan)
+            .Concat(ScalingsOf(current).Select(config => config.Plan));
+
+    private static bool OnDemandIsOff(FunctionSnapshot current) => ScalingsOf(current).Any(config => !config.OnDemand);
 
     /// <summary>Instances that are to be there now.</summary>
     private int WarmNow(FunctionSnapshot current, DateTimeOffset now)
     {
-        if (!current.Capacity.IsSet)
-        {
-            return 0;
-        }
-
-        var warm = Math.Max(
-            ProvisionOf(current) is { } provision ? TargetOf(provision.Plan, current, now) : 0,
-            ScalingOf(current) is { } scaling ? TargetOf(scaling.Plan, current, now) : 0);
-        return Math.Min(warm, MostInstances(current));
+        return current.Capacity.IsSet ? Math.Min(PlansOf(current).Select(plan => TargetOf(plan, current, now)).DefaultIfEmpty().Max(), MostInstances(current)) : 0;
     }
 
     /// <summary>Instances that can be of use under the limit of runs at once.</summary>
@@ -79,7 +80,7 @@ public sealed partial class DispatcherGrain
             waiting = Math.Min(waiting, Math.Max(0, most - pool.InUse));
         }
 
-        var missing = ScalingOf(current) is { OnDemand: false } ? 0 : waiting - pool.ComingSlots(current.SpecRevision, concurrency, now);
+        var missing = OnDemandIsOff(current) ? 0 : waiting - pool.ComingSlots(current.SpecRevision, concurrency, now);
         var wanted = Math.Max((Math.Max(0, missing) + concurrency - 1) / concurrency, WarmNow(current, now) - living);
         return Math.Max(0, Math.Min(wanted, MostInstances(current) - living));
     }
@@ -92,7 +93,7 @@ public sealed partial class DispatcherGrain
             uses.Dequeue();
         }
 
-        if (function is { } current && (ProvisionOf(current)?.Plan.Policies.Count > 0 || ScalingOf(current)?.Plan.Policies.Count > 0))
+        if (function is { } current && PlansOf(current).Any(plan => plan.Policies.Count > 0))
         {
             uses.Enqueue((now, pool.InUse));
         }

@@ -19,4 +19,7 @@ public sealed partial class DispatcherGrain
 
     [LoggerMessage(LogLevel.Warning, "Function {Function}: instance {Instance} failed to start ({Outcome}): {Reason}")]
     private partial void LogLaunchFailed(string function, string instance, RunOutcome outcome, string reason);
+
+    [LoggerMessage(LogLevel.Warning, "Run of {Owner} on instance {Instance} could not be ended and will be asked again")]
+    private partial void LogAbortFailed(Exception exception, string owner, string instance);
 }

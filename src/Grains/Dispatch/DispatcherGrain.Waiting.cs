@@ -14,7 +14,7 @@ public sealed partial class DispatcherGrain
     /// <inheritdoc />
     public async Task<WaitView> Explain(Ticket ticket, CancellationToken cancellationToken = default)
     {
-        var ahead = await index.CountAheadAsync(Account, Function, ticket, cancellationToken);
+        var ahead = await index.CountAheadAsync(Account, Key.Line, ticket, cancellationToken);
         if (answered is null && function is not null)
         {
             await ReconcileAsync();
@@ -47,6 +47,11 @@ public sealed partial class DispatcherGrain
             return Plain(TaskWaitReason.SlotGiven, "A slot was given to it; its run is being handed over.");
         }
 
+        if (current.Restriction is { Disabled: true } restriction)
+        {
+            return Plain(TaskWaitReason.FunctionDisabled, $"Calls of the function are disabled: {restriction.Reason}");
+        }
+
         if (AtRunLimit(current))
         {
             return Plain(TaskWaitReason.ConcurrencyLimit, $"The function runs {pool.InUse} at once and its concurrency config permits {current.Capacity.ReservedConcurrency}.");
@@ -67,7 +72,7 @@ public sealed partial class DispatcherGrain
 
         return answered is { Reason: not WaitReason.None } answer
             ? (CodeOf(answer.Reason), answer.Detail, answer.Missing)
-            : ScalingOf(current) is { OnDemand: false }
+            : OnDemandIsOff(current)
             ? Plain(TaskWaitReason.OnDemandOff, $"The scaling config switches on-demand instances off, and the {pool.Instances.Count} instance(s) there are have no free slot.")
             : Plain(TaskWaitReason.NoFreeSlot, pool.Instances.Count > 0
                 ? $"The function's {pool.Instances.Count} instance(s) have no free slot."

@@ -50,16 +50,19 @@ public sealed partial class DispatcherGrain(
     private bool stateAgain;
     private bool refilling;
     private bool clearing;
+    private bool cleared;
 
-    private string Account { get; set; } = "";
+    private DefinitionKey Key { get; set; }
 
-    private string Function { get; set; } = "";
+    private string Account => Key.Account;
+
+    private string Function => Key.Function;
 
     /// <inheritdoc />
     public override async Task OnActivateAsync(CancellationToken cancellationToken)
     {
         activatedAt = clock.GetUtcNow();
-        (Account, Function) = this.GetPrimaryKeyString().Split('/') is [var account, var name] ? (account, name) : throw new FormatException(this.GetPrimaryKeyString());
+        Key = DefinitionKey.Parse(this.GetPrimaryKeyString());
         await ReadFunctionAsync();
         this.RegisterGrainTimer(TickAsync, new GrainTimerCreationOptions(TimeSpan.Zero, TickPeriod) { Interleave = true });
     }
@@ -209,7 +212,7 @@ public sealed partial class DispatcherGrain(
         }
 
         Dispatch();
-        if (window.Count > 0 || pool.Instances.Count > 0 || waiters.Count > 0 || function is { Capacity.IsSet: true })
+        if (window.Count > 0 || pool.Instances.Count > 0 || waiters.Count > 0 || function is { Capacity.IsSet: true } current && (Key.Version is null || PlansOf(current).Any()))
         {
             DelayDeactivation(TimeSpan.FromMinutes(2));
         }
@@ -221,14 +224,11 @@ public sealed partial class DispatcherGrain(
         nextReconcile = clock.GetUtcNow() + ReconcilePeriod;
         try
         {
+            // Again each time: that it changed was told only once.
+            await ReadFunctionAsync();
             if (function is null)
             {
-                await ReadFunctionAsync();
-            }
-
-            if (function is null)
-            {
-                await ClearQueueOfDeletedFunctionAsync();
+                await ClearQueueOfDeletedDefinitionAsync();
             }
             else
             {
@@ -236,6 +236,7 @@ public sealed partial class DispatcherGrain(
             }
 
             Dispatch();
+            await AbortRunsAsync();
             await StateDemandAsync();
             await ResolveDoubtfulAsync();
         }
@@ -245,7 +246,12 @@ public sealed partial class DispatcherGrain(
         }
     }
 
-    private async Task ReadFunctionAsync() => function = await GrainFactory.GetGrain<IFunctionGrain>(this.GetPrimaryKeyString()).Get();
+    private async Task ReadFunctionAsync()
+    {
+        var grain = GrainFactory.GetGrain<IFunctionGrain>($"{Account}/{Function}");
+        function = Key.Version is { } version ? await grain.GetQualified(version, "") : await grain.Get();
+        cleared &= function is null;
+    }
 
     private async Task RefillAsync()
     {
@@ -258,7 +264,7 @@ public sealed partial class DispatcherGrain(
         try
         {
             var limit = window.HasMore || window.Count == 0 ? options.Value.WindowCapacity : Math.Min(options.Value.WindowCapacity, window.Count + 256);
-            var page = await index.WaitingAsync(Account, Function, null, limit, CancellationToken.None);
+            var page = await index.WaitingAsync(Account, Key.Line, null, limit, CancellationToken.None);
             window.Refill([.. page.Where(ticket => !pool.Holds(ticket.TaskId))], page.Count > 0 ? page[^1] : null, page.Count == limit);
         }
         finally
@@ -272,6 +278,12 @@ public sealed partial class DispatcherGrain(
     {
         if (function is not { } current)
         {
+            return;
+        }
+
+        if (current.Restriction is { Disabled: true } restriction)
+        {
+            RefuseWaiters(restriction);
             return;
         }
 
@@ -311,9 +323,48 @@ public sealed partial class DispatcherGrain(
         return window.Count > 0 ? StateDemandAsync() : Task.CompletedTask;
     }
 
+    private void RefuseWaiters(InvocationRestriction restriction)
+    {
+        foreach (var waiter in waiters.Values)
+        {
+            waiter.Answer.TrySetResult(new SlotAnswer(null, new LaunchFailure(RunOutcome.Cancelled, $"Calls of the function are disabled: {restriction.Reason}")));
+        }
+    }
+
+    /// <summary>Ends what runs although it should not; asked again until nothing does.</summary>
+    private async Task AbortRunsAsync()
+    {
+        if (function?.Restriction is not { Disabled: true, Abort: true } restriction)
+        {
+            return;
+        }
+
+        await Task.WhenAll(pool.RunsNow().ToArray().Select(AbortAsync));
+
+        async Task AbortAsync(PooledRun run)
+        {
+            try
+            {
+                if (run.IsTask)
+                {
+                    await GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, run.Owner).ToString())
+                        .Stop($"Calls of the function were disabled: {restriction.Reason}");
+                }
+                else
+                {
+                    await GrainFactory.GetGrain<INodeGrain>(run.Node).CancelRun(run.InstanceId, run.Owner);
+                }
+            }
+            catch (Exception exception)
+            {
+                LogAbortFailed(exception, run.Owner, run.InstanceId);
+            }
+        }
+    }
+
     private Assignment? TryAssign(FunctionSnapshot current, string owner, bool isTask, DateTimeOffset now) => AtRunLimit(current) ? null : pool.TryAssign(
         owner, isTask, current.SpecRevision, current.Spec.InstanceConcurrency, TimeSpan.FromSeconds(current.Spec.TimeoutSeconds), Guid.NewGuid().ToString("N"), now,
-        spread: ScalingOf(current) is { Balanced: true },
+        spread: ScalingsOf(current).Any(config => config.Balanced),
         nodeLostTimeout: TimeSpan.FromSeconds(current.Spec.NodeLostTimeoutSeconds));
 
     /// <summary>Offers a slot to its task. If the answer is lost, the slot stays taken until the task is asked again.</summary>
@@ -404,11 +455,11 @@ public sealed partial class DispatcherGrain(
         var spec = function?.Spec;
         var now = clock.GetUtcNow();
         var waiting = window.Count + waiters.Values.Count(waiter => !waiter.Answer.Task.IsCompleted);
-        var more = function is null ? 0 : MoreInstances(function, waiting, now);
+        var more = function is null or { Restriction.Disabled: true } ? 0 : MoreInstances(function, waiting, now);
         return new CapacityDemand
         {
             Account = Account,
-            Function = Function,
+            Function = Key.Line,
             Shape = new InstanceShape(
                 spec?.Gpu?.Type,
                 spec?.Gpu?.MemoryMiB ?? 0,
@@ -433,7 +484,8 @@ public sealed partial class DispatcherGrain(
         var work = new List<Task>();
         if (function is not { } current)
         {
-            work.AddRange(pool.Instances.Select(instance => StopAsync(instance, force: true)));
+            // Only once each task knows why: else its run would seem to be lost, and not to be stopped.
+            work.AddRange(pool.Instances.Where(_ => cleared).Select(instance => StopAsync(instance, force: true)));
         }
         else
         {
@@ -461,7 +513,7 @@ public sealed partial class DispatcherGrain(
     {
         try
         {
-            var order = new LaunchOrder { Lease = instance.Lease, Spec = current.Spec, Revision = current.SpecRevision };
+            var order = new LaunchOrder { Lease = instance.Lease, Spec = current.Spec, Revision = current.SpecRevision, Version = current.Version };
             var outcome = await GrainFactory.GetGrain<INodeGrain>(instance.Lease.Node).Launch(order);
             instance.Launched = outcome is LaunchOutcome.Accepted;
             if (outcome is LaunchOutcome.StaleLease)
@@ -521,7 +573,7 @@ public sealed partial class DispatcherGrain(
         }
     }
 
-    private async Task ClearQueueOfDeletedFunctionAsync()
+    private async Task ClearQueueOfDeletedDefinitionAsync()
     {
         if (clearing)
         {
@@ -533,7 +585,7 @@ public sealed partial class DispatcherGrain(
         {
             foreach (var waiter in waiters.Values)
             {
-                waiter.Answer.TrySetResult(new SlotAnswer(null, new LaunchFailure(RunOutcome.Cancelled, "The function was deleted.")));
+                waiter.Answer.TrySetResult(new SlotAnswer(null, new LaunchFailure(RunOutcome.Cancelled, Key.Version is null ? "The function was deleted." : $"Version '{Key.Version}' was deleted.")));
             }
 
             while (window.TryTake(out _))
@@ -541,11 +593,13 @@ public sealed partial class DispatcherGrain(
             }
 
             string? after = null;
-            while (await index.LiveAsync(Account, Function, after, 500, CancellationToken.None) is { Count: > 0 } page)
+            while (await index.LiveAsync(Account, Function, Key.Version, after, 500, CancellationToken.None) is { Count: > 0 } page)
             {
                 await Task.WhenAll(page.Select(id => GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, id).ToString()).FunctionDeleted()));
                 after = page[^1];
             }
+
+            cleared = true;
         }
         finally
         {

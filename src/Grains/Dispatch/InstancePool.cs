@@ -15,6 +15,13 @@ public sealed record Assignment(SlotAssignment Slot, string Owner, bool IsTask, 
     public bool Accepted { get; init; }
 }
 
+/// <summary>A run that holds a slot.</summary>
+/// <param name="Owner">Task id, or request id of a synchronous call.</param>
+/// <param name="IsTask">False for a synchronous call.</param>
+/// <param name="Node">Where.</param>
+/// <param name="InstanceId">Where.</param>
+public sealed record PooledRun(string Owner, bool IsTask, string Node, string InstanceId);
+
 /// <summary>One instance as the dispatcher knows it.</summary>
 public sealed class PooledInstance
 {
@@ -255,6 +262,14 @@ public sealed class InstancePool
 
     /// <summary>True while an instance is on its way to being ready.</summary>
     public bool IsComing(string instanceId) => instances.TryGetValue(instanceId, out var instance) && instance.IsComing;
+
+    /// <summary>Everything that holds a slot: given out here or reported by a node.</summary>
+    public IEnumerable<PooledRun> RunsNow() =>
+        from instance in instances.Values
+        from run in instance.Assignments.Values.Select(assignment => (assignment.Owner, assignment.IsTask))
+            .Concat(instance.RunsReported.Select(run => (Owner: TaskViews.OwnerOf(run), IsTask: TaskViews.IsAttempt(run))))
+            .DistinctBy(run => run.Owner)
+        select new PooledRun(run.Owner, run.IsTask, instance.Lease.Node, instance.Lease.InstanceId);
 
     /// <summary>Slots that are free now or will be once instances on their way are ready. What a silent node has is not waited for.</summary>
     public int ComingSlots(int revision, int concurrency, DateTimeOffset now) =>

@@ -16,9 +16,12 @@ public sealed class CapacityKeeperGrain : Grain, ICapacityKeeperGrain, IRemindab
     public async Task ReceiveReminder(string reminderName, TickStatus status)
     {
         var key = this.GetPrimaryKeyString();
-        if (await GrainFactory.GetGrain<IFunctionGrain>(key).Get() is { Capacity.IsSet: true })
+        if (await GrainFactory.GetGrain<IFunctionGrain>(key).Get() is { Capacity.IsSet: true } function)
         {
-            GrainFactory.GetGrain<IDispatcherGrain>(key).LeasesChanged().Ignore();
+            foreach (var version in function.VersionsKept.Append(null).Distinct())
+            {
+                GrainFactory.GetGrain<IDispatcherGrain>((function.Definition with { Version = version }).ToString()).LeasesChanged().Ignore();
+            }
         }
         else if (await this.GetReminder(Name) is { } reminder)
         {

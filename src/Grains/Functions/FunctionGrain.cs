@@ -5,120 +5,106 @@ using Microsoft.Extensions.DependencyInjection;
 
 namespace GpuTasks.Functions;
 
-/// <summary>What a function is. Each change is written first and then told to the dispatcher, which reads it again.</summary>
+/// <summary>
+/// What a function is, with its versions and aliases: one row, so that no change can be half done. Each change is written
+/// first and then told to the dispatchers, which read it again.
+/// </summary>
 [GrainType("function")]
 public sealed class FunctionGrain(
     [PersistentState(StoreNames.Function, StoreNames.Provider)] IPersistentState<FunctionState> store,
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock) : Grain, IFunctionGrain
 {
-    private FunctionSnapshot? Current => store.State.Function;
+    private string Account => this.GetPrimaryKeyString().Split('/')[0];
+
+    private string Name => this.GetPrimaryKeyString().Split('/')[1];
 
     /// <inheritdoc />
-    public async Task<FunctionChange> Create(FunctionSpec spec, CancellationToken cancellationToken = default)
-    {
-        if (Current is not null)
-        {
-            return FunctionChange.AlreadyExists;
-        }
-
-        var now = clock.GetUtcNow();
-        await SaveAsync(new FunctionSnapshot
-        {
-            Account = this.GetPrimaryKeyString().Split('/')[0],
-            Spec = spec,
-            FunctionId = Guid.NewGuid().ToString(),
-            Revision = 1,
-            SpecRevision = 1,
-            CreatedAt = now,
-            ModifiedAt = now,
-        });
-        return FunctionChange.Done;
-    }
+    public Task<FunctionChange> Create(FunctionSpec spec, CancellationToken cancellationToken = default) =>
+        ApplyAsync(FunctionCore.Create(store.State, Account, spec, clock.GetUtcNow()));
 
     /// <inheritdoc />
-    public Task<FunctionSnapshot?> Get(CancellationToken cancellationToken = default) => Task.FromResult(Current);
+    public Task<FunctionSnapshot?> Get(CancellationToken cancellationToken = default) => Task.FromResult(store.State.Function);
 
     /// <inheritdoc />
-    public async Task<FunctionChange> Update(FunctionSpec spec, int expectedRevision, CancellationToken cancellationToken = default)
-    {
-        if (Refusal(expectedRevision) is { } refusal)
-        {
-            return refusal;
-        }
+    public Task<FunctionSnapshot?> GetQualified(string qualifier, string pick, CancellationToken cancellationToken = default) =>
+        Task.FromResult(Qualifiers.Resolve(store.State, qualifier, pick));
 
-        var revision = Current!.Revision + 1;
-        await SaveAsync(Current with { Spec = spec, Revision = revision, SpecRevision = revision, ModifiedAt = clock.GetUtcNow() });
-        return FunctionChange.Done;
-    }
+    /// <inheritdoc />
+    public Task<FunctionChange> Update(FunctionSpec spec, int expectedRevision, CancellationToken cancellationToken = default) =>
+        ApplyAsync(FunctionCore.Update(store.State, spec, expectedRevision, clock.GetUtcNow()));
 
     /// <inheritdoc />
     public async Task<FunctionChange> Delete(CancellationToken cancellationToken = default)
     {
-        if (Current is null)
+        if (store.State.Function is not { } gone)
         {
             return FunctionChange.NotFound;
         }
 
-        var functionId = Current.FunctionId;
         await WriteAsync(store.ClearStateAsync);
         store.State = new FunctionState();
-        TellDispatcher();
-        GrainFactory.GetGrain<ITriggersGrain>(this.GetPrimaryKeyString()).FunctionDeleted(functionId, CancellationToken.None).Ignore();
+        TellDispatchers(gone.Versions.Select(version => version.VersionId));
+        GrainFactory.GetGrain<ITriggersGrain>(this.GetPrimaryKeyString()).FunctionDeleted(gone.FunctionId, CancellationToken.None).Ignore();
         return FunctionChange.Done;
     }
 
     /// <inheritdoc />
-    public async Task<FunctionChange> SetAsyncConfig(
-        string qualifier, AsyncInvokeConfig? config, int expectedRevision, CancellationToken cancellationToken = default)
+    public Task<FunctionChange> SetAsyncConfig(
+        string qualifier, AsyncInvokeConfig? config, int expectedRevision, CancellationToken cancellationToken = default) =>
+        ApplyAsync(FunctionCore.SetAsyncConfig(store.State, qualifier, config, expectedRevision, clock.GetUtcNow()));
+
+    /// <inheritdoc />
+    public async Task<PublishAnswer> PublishVersion(string description, CancellationToken cancellationToken = default)
     {
-        if (Refusal(expectedRevision) is { } refusal)
-        {
-            return refusal;
-        }
-
-        var configs = new Dictionary<string, AsyncInvokeConfig>(Current!.AsyncConfigs);
-        if (config is null && !configs.Remove(qualifier))
-        {
-            return FunctionChange.NotFound;
-        }
-
-        if (config is not null)
-        {
-            var now = clock.GetUtcNow();
-            var createdAt = configs.TryGetValue(qualifier, out var before) ? before.CreatedAt : now;
-            configs[qualifier] = config with { CreatedAt = createdAt, ModifiedAt = now };
-        }
-
-        await SaveAsync(Current with { AsyncConfigs = configs, Revision = Current.Revision + 1 });
-        return FunctionChange.Done;
+        var (next, answer) = FunctionCore.Publish(store.State, description, clock.GetUtcNow());
+        await ApplyAsync((next, answer.Change));
+        return answer;
     }
 
     /// <inheritdoc />
     public async Task<FunctionChange> SetCapacity(FunctionCapacity capacity, int expectedRevision, CancellationToken cancellationToken = default)
     {
-        if (Refusal(expectedRevision) is { } refusal)
-        {
-            return refusal;
-        }
-
-        if (capacity.IsSet)
+        var decided = FunctionCore.SetCapacity(store.State, capacity, expectedRevision);
+        if (decided.Outcome is FunctionChange.Done && capacity.IsSet)
         {
             // Before it is written: what is kept for nothing ends by itself, what is not kept for something would not begin.
             await GrainFactory.GetGrain<ICapacityKeeperGrain>(this.GetPrimaryKeyString()).Watch(cancellationToken);
         }
 
-        await SaveAsync(Current! with { Capacity = capacity, Revision = Current.Revision + 1 });
-        return FunctionChange.Done;
+        return await ApplyAsync(decided);
     }
 
-    private FunctionChange? Refusal(int expectedRevision) =>
-        Current is null ? FunctionChange.NotFound : Current.Revision != expectedRevision ? FunctionChange.Conflict : null;
+    /// <inheritdoc />
+    public Task<FunctionChange> DeleteVersion(string version, int expectedRevision, CancellationToken cancellationToken = default) =>
+        ApplyAsync(FunctionCore.DeleteVersion(store.State, version, expectedRevision));
 
-    private async Task SaveAsync(FunctionSnapshot next)
+    /// <inheritdoc />
+    public Task<FunctionChange> SetAlias(string name, FunctionAlias? alias, int expectedRevision, CancellationToken cancellationToken = default) =>
+        ApplyAsync(FunctionCore.SetAlias(store.State, name, alias, expectedRevision, clock.GetUtcNow()));
+
+    /// <inheritdoc />
+    public Task<FunctionChange> SetRestriction(InvocationRestriction restriction, CancellationToken cancellationToken = default) =>
+        ApplyAsync(FunctionCore.SetRestriction(store.State, restriction, clock.GetUtcNow()));
+
+    /// <inheritdoc />
+    public Task<FunctionChange> SetTags(IReadOnlyDictionary<string, string> tags, int expectedRevision, CancellationToken cancellationToken = default) =>
+        ApplyAsync(FunctionCore.SetTags(store.State, tags, expectedRevision));
+
+    private async Task<FunctionChange> ApplyAsync((FunctionState Next, FunctionChange Outcome) decided)
     {
-        store.State = new FunctionState { Function = next };
-        await WriteAsync(store.WriteStateAsync);
-        TellDispatcher();
+        if (decided.Outcome is FunctionChange.Done)
+        {
+            var (before, after) = (store.State.Function, decided.Next.Function!);
+            store.State = decided.Next;
+            await WriteAsync(store.WriteStateAsync);
+            // A version that nobody calls has no activation, and few changes concern it.
+            var versions = before is null ? [] : before.Versions.Select(version => version.VersionId);
+            TellDispatchers(before?.Restriction != after.Restriction
+                ? versions
+                : versions.Except(after.Versions.Select(version => version.VersionId)).Concat((before?.VersionsKept ?? []).Union(after.VersionsKept)));
+        }
+
+        return decided.Outcome;
     }
 
     private async Task WriteAsync(Func<CancellationToken, Task> write)
@@ -135,5 +121,11 @@ public sealed class FunctionGrain(
         }
     }
 
-    private void TellDispatcher() => GrainFactory.GetGrain<IDispatcherGrain>(this.GetPrimaryKeyString()).FunctionChanged().Ignore();
+    private void TellDispatchers(IEnumerable<string?> versions)
+    {
+        foreach (var version in versions.Append(null).Distinct())
+        {
+            GrainFactory.GetGrain<IDispatcherGrain>(new DefinitionKey(Account, Name, version).ToString()).FunctionChanged().Ignore();
+        }
+    }
 }

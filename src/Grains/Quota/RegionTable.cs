@@ -1,3 +1,4 @@
+using GpuTasks.Functions;
 using GpuTasks.Nodes;
 using GpuTasks.Quota.Placement;
 
@@ -652,14 +653,13 @@ public sealed partial class RegionTable(RegionRules rules, IPlacement placement,
             return 0;
         }
 
-        var sum = 0L;
-        foreach (var (function, kept) in demand.Account.Kept)
-        {
-            if (function != demand.Stated.Function)
-            {
-                sum += Math.Max(0, kept.ReservedMilliCards - MilliCardsOf(demand.Account.Name, function));
-            }
-        }
+        // The definitions of a function have one reservation together, which each of them states.
+        var own = DefinitionKey.Split(demand.Stated.Function).Function;
+        var sum = demand.Account.Kept
+            .Where(kept => kept.Value.ReservedMilliCards > 0)
+            .GroupBy(kept => DefinitionKey.Split(kept.Key).Function)
+            .Where(function => function.Key != own)
+            .Sum(function => Math.Max(0L, function.Max(kept => kept.Value.ReservedMilliCards) - function.Sum(kept => MilliCardsOf(demand.Account.Name, kept.Key))));
 
         return (int)Math.Min(sum, demand.Account.Limit * 9L / 10);
     }

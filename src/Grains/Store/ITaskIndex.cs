@@ -14,25 +14,25 @@ public interface ITaskIndex
     /// <summary>Recorded tasks of one function by status.</summary>
     Task<IReadOnlyDictionary<GpuTaskStatus, long>> CountAsync(string account, string function, CancellationToken cancellationToken);
 
-    /// <summary>Enqueued tasks of one function in queue order: priority descending, then acceptance, then id.</summary>
+    /// <summary>Enqueued tasks of one definition in queue order: priority descending, then acceptance, then id.</summary>
     /// <param name="account">Owner.</param>
-    /// <param name="function">Function.</param>
+    /// <param name="line">Definition: <see cref="DefinitionKey.Line"/>.</param>
     /// <param name="after">Last ticket of the page before, or null for the head of the queue.</param>
     /// <param name="limit">Most tickets to give.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    Task<IReadOnlyList<Ticket>> WaitingAsync(string account, string function, Ticket? after, int limit, CancellationToken cancellationToken);
+    Task<IReadOnlyList<Ticket>> WaitingAsync(string account, string line, Ticket? after, int limit, CancellationToken cancellationToken);
 
-    /// <summary>Number of enqueued tasks of one function before a place in its queue, however long it is.</summary>
-    Task<long> CountAheadAsync(string account, string function, Ticket ticket, CancellationToken cancellationToken);
+    /// <summary>Number of enqueued tasks of one definition before a place in its queue, however long it is.</summary>
+    Task<long> CountAheadAsync(string account, string line, Ticket ticket, CancellationToken cancellationToken);
 
-    /// <summary>Ids of tasks of one function that are not final, after <paramref name="afterTaskId"/>, ascending.</summary>
-    Task<IReadOnlyList<string>> LiveAsync(string account, string function, string? afterTaskId, int limit, CancellationToken cancellationToken);
+    /// <summary>Ids of tasks of one function, or of one version of it, that are not final, after <paramref name="afterTaskId"/>, ascending.</summary>
+    Task<IReadOnlyList<string>> LiveAsync(string account, string function, string? version, string? afterTaskId, int limit, CancellationToken cancellationToken);
 
     /// <summary>Tasks whose wake time is not after <paramref name="now"/>, earliest first.</summary>
     Task<IReadOnlyList<TaskKey>> DueAsync(DateTimeOffset now, int limit, CancellationToken cancellationToken);
 
-    /// <summary>Keys (<c>{account}/{function}</c>) of functions with enqueued tasks.</summary>
-    Task<IReadOnlyList<string>> FunctionsWaitingAsync(CancellationToken cancellationToken);
+    /// <summary>Keys of the definitions with enqueued tasks: <see cref="DefinitionKey"/> as text.</summary>
+    Task<IReadOnlyList<string>> DefinitionsWaitingAsync(CancellationToken cancellationToken);
 }
 
 /// <summary>Reads over function rows.</summary>

@@ -44,6 +44,9 @@ public sealed record IndexColumns
     /// <summary>Version or alias; null for rows that are no tasks.</summary>
     public string? Qualifier { get; init; }
 
+    /// <summary>Whose queue it is in, as <see cref="Functions.DefinitionKey.Line"/>; null for the queue of the function itself.</summary>
+    public string? Line { get; init; }
+
     /// <summary>Name of the <see cref="Tasks.GpuTaskStatus"/>; null for rows that are no tasks.</summary>
     public string? Status { get; init; }
 

@@ -46,9 +46,9 @@ public sealed partial class SweeperGrain(
             if (now >= nextFunctions)
             {
                 nextFunctions = now + FunctionsPeriod;
-                foreach (var function in await index.FunctionsWaitingAsync(cancellationToken))
+                foreach (var definition in await index.DefinitionsWaitingAsync(cancellationToken))
                 {
-                    GrainFactory.GetGrain<IDispatcherGrain>(function).LeasesChanged(cancellationToken).Ignore();
+                    GrainFactory.GetGrain<IDispatcherGrain>(definition).LeasesChanged(cancellationToken).Ignore();
                 }
             }
         }

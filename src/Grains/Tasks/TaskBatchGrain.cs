@@ -1,5 +1,6 @@
 using System.Data.Common;
 using GpuTasks.Dispatch;
+using GpuTasks.Functions;
 using GpuTasks.Store;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -23,7 +24,7 @@ public sealed partial class TaskBatchGrain(
     private static readonly GrainType TaskType = GrainType.Create("task");
 
     // Accepted, and not yet told to the dispatcher.
-    private List<Ticket> accepted = [];
+    private List<(string? Version, Ticket Ticket)> accepted = [];
 
     /// <inheritdoc />
     public async Task<IReadOnlyList<BatchOutcome>> Submit(TaskBatch batch, CancellationToken cancellationToken = default)
@@ -37,7 +38,7 @@ public sealed partial class TaskBatchGrain(
         var isFirst = accepted.Count == 0;
         accepted.AddRange(rows
             .Where((_, i) => outcomes[i] is BatchOutcome.Accepted)
-            .Select(row => new Ticket(row.Key!.Value.TaskId, row.Submission!.Priority, row.EnqueuedAt)));
+            .Select(row => (row.Submission!.Version, new Ticket(row.Key!.Value.TaskId, row.Submission!.Priority, row.EnqueuedAt))));
         if (isFirst && accepted.Count > 0)
         {
             OfferAsync().Ignore();
@@ -52,7 +53,12 @@ public sealed partial class TaskBatchGrain(
         await Task.Yield();
         var tickets = accepted;
         accepted = [];
-        await GrainFactory.GetGrain<IDispatcherGrain>(this.GetPrimaryKeyString()).OfferMany(tickets, CancellationToken.None);
+        var function = this.GetPrimaryKeyString().Split('/');
+        foreach (var queue in tickets.GroupBy(one => one.Version, one => one.Ticket))
+        {
+            await GrainFactory.GetGrain<IDispatcherGrain>(new DefinitionKey(function[0], function[1], queue.Key).ToString())
+                .OfferMany([.. queue], CancellationToken.None);
+        }
     }
 
     private async Task<BatchOutcome> AddAsync(TaskState task)

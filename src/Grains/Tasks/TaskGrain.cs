@@ -1,5 +1,6 @@
 using GpuTasks.Destinations;
 using GpuTasks.Dispatch;
+using GpuTasks.Functions;
 using GpuTasks.Nodes;
 using GpuTasks.Quota;
 using GpuTasks.Store;
@@ -468,7 +469,7 @@ public sealed partial class TaskGrain(
             return;
         }
 
-        var dispatcher = GrainFactory.GetGrain<IDispatcherGrain>(Key.FunctionKey);
+        var dispatcher = GrainFactory.GetGrain<IDispatcherGrain>(new DefinitionKey(Key.Account, Key.Function, State.Submission!.Version).ToString());
         if (pending.HasFlag(TaskEffects.JoinQueue))
         {
             dispatcher.Offer(new Ticket(Key.TaskId, State.Submission!.Priority, State.EnqueuedAt)).Ignore();

@@ -1,4 +1,5 @@
 using GpuTasks.Dispatch;
+using GpuTasks.Functions;
 using GpuTasks.Store;
 
 namespace GpuTasks.Tasks;
@@ -153,6 +154,7 @@ public sealed record TaskState : IIndexed, IHasBlobs<TaskState>
         Function = key.Function,
         TaskId = key.TaskId,
         Qualifier = Submission.Qualifier,
+        Line = Submission.Version is { } version ? DefinitionKey.LineOf(key.Function, version) : null,
         Status = Status.ToString(),
         Listed = Submission.Recorded,
         Priority = Submission.Priority,

@@ -34,6 +34,7 @@ public static class TaskViews
             DestinationStatus = state.DestinationStatus,
             Events = state.Events,
             Recorded = submission.Recorded,
+            Version = submission.Version,
             ContactLostSince = contactLostSince,
             Priority = submission.Priority,
             RetryAt = state.Status is GpuTaskStatus.Retrying ? state.WakeAt : null,
@@ -66,4 +67,7 @@ public static class TaskViews
 
     /// <summary>Who a run belongs to: the task's id, or the request id of a synchronous call, which holds no dot.</summary>
     public static string OwnerOf(string runId) => runId.LastIndexOf('.') is var dot and >= 0 ? runId[..dot] : runId;
+
+    /// <summary>True for a run of a task, false for one of a synchronous call.</summary>
+    public static bool IsAttempt(string runId) => runId.Contains('.', StringComparison.Ordinal);
 }

@@ -175,6 +175,11 @@ public sealed partial class TriggersGrain(
     private async Task SubmitAsync(FunctionSnapshot function, Firing firing)
     {
         var spec = firing.Trigger.Spec;
+        if (!function.TryResolve(spec.Qualifier, firing.TaskId, out var version))
+        {
+            throw new InvalidOperationException($"Qualifier '{spec.Qualifier}' of trigger '{spec.Name}' does not exist any more.");
+        }
+
         var config = function.AsyncConfigs.GetValueOrDefault(spec.Qualifier) ?? new AsyncInvokeConfig();
         var body = new JsonObject
         {
@@ -193,6 +198,7 @@ public sealed partial class TriggersGrain(
         {
             RequestId = firing.TaskId,
             Qualifier = spec.Qualifier,
+            Version = version,
             Payload = JsonSerializer.SerializeToUtf8Bytes(body),
             Recorded = config.TaskMode,
             MaxRetryAttempts = config.MaxRetryAttempts,

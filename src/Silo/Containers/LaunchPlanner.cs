@@ -183,8 +183,9 @@ internal static class LaunchPlanner
             ["FC_CUSTOM_LISTEN_PORT"] = port,
             ["FC_SERVER_PORT"] = port,
             ["FC_INSTANCE_ID"] = order.Lease.InstanceId,
-            ["FC_QUALIFIER"] = "LATEST",
-            ["FC_FUNCTION_VERSION"] = "LATEST",
+            ["FC_QUALIFIER"] = order.Version ?? "LATEST",
+            ["FC_FUNCTION_VERSION"] = order.Version ?? "LATEST",
+            ["FC_VER_ID"] = order.Version ?? "LATEST",
             // Written always: images bring their own.
             ["NVIDIA_VISIBLE_DEVICES"] = cards.VisibleDevices,
         };
@@ -223,7 +224,7 @@ internal static class LaunchPlanner
             ["x-fc-function-timeout"] = spec.TimeoutSeconds.ToString(CultureInfo.InvariantCulture),
             ["x-fc-region"] = options.Region,
             ["x-fc-account-id"] = order.Lease.Account,
-            ["x-fc-version-id"] = "LATEST",
+            ["x-fc-version-id"] = order.Version ?? "LATEST",
         };
         if (spec.Initializer is { } initializer)
         {

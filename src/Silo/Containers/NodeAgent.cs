@@ -86,7 +86,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     public async Task<LaunchOutcome> LaunchAsync(LaunchOrder order, CancellationToken cancellationToken)
     {
         var lease = order.Lease;
-        if (!SafeName.IsValid(lease.InstanceId, 63) || !SafeName.IsValid(lease.Account, 128) || !SafeName.IsValid(lease.Function, 128))
+        if (!SafeName.IsValid(lease.InstanceId, 63) || !SafeName.IsValid(lease.Account, 128) || !SafeName.IsValid(lease.Function, 160))
         {
             throw new ArgumentException($"Lease '{lease.InstanceId}' of '{lease.Account}/{lease.Function}' has names that cannot be used for a container.", nameof(order));
         }

@@ -1,5 +1,6 @@
 using System.Text;
 using GpuTasks.Dispatch;
+using GpuTasks.Functions;
 using GpuTasks.Store;
 using GpuTasks.Tasks;
 
@@ -49,9 +50,9 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
         return rows.ToDictionary(r => r.Status, r => r.Count);
     }
 
-    public async Task<IReadOnlyList<Ticket>> WaitingAsync(string account, string function, Ticket? after, int limit, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<Ticket>> WaitingAsync(string account, string line, Ticket? after, int limit, CancellationToken cancellationToken)
     {
-        List<(string, object)> parameters = [("account", account), ("function", function), ("limit", limit)];
+        List<(string, object)> parameters = [("account", account), ("line", line), ("limit", limit)];
         if (after is { } ticket)
         {
             parameters.AddRange([("rank", -ticket.Priority), ("enqueuedAt", ticket.EnqueuedAt.ToUnixTimeMilliseconds()), ("taskId", ticket.TaskId)]);
@@ -64,22 +65,27 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
             cancellationToken);
     }
 
-    public async Task<long> CountAheadAsync(string account, string function, Ticket ticket, CancellationToken cancellationToken)
+    public async Task<long> CountAheadAsync(string account, string line, Ticket ticket, CancellationToken cancellationToken)
     {
         var rows = await database.QueryAsync(
             CountAheadText,
-            [("account", account), ("function", function), ("rank", -ticket.Priority), ("enqueuedAt", ticket.EnqueuedAt.ToUnixTimeMilliseconds()), ("taskId", ticket.TaskId)],
+            [("account", account), ("line", line), ("rank", -ticket.Priority), ("enqueuedAt", ticket.EnqueuedAt.ToUnixTimeMilliseconds()), ("taskId", ticket.TaskId)],
             r => r.GetInt64(0),
             cancellationToken);
         return rows[0];
     }
 
-    public async Task<IReadOnlyList<string>> LiveAsync(string account, string function, string? afterTaskId, int limit, CancellationToken cancellationToken) =>
-        await database.QueryAsync(
-            LiveText,
-            [("account", account), ("function", function), ("after", afterTaskId ?? ""), ("limit", limit)],
-            r => r.GetString(0),
-            cancellationToken);
+    public async Task<IReadOnlyList<string>> LiveAsync(
+        string account, string function, string? version, string? afterTaskId, int limit, CancellationToken cancellationToken)
+    {
+        List<(string, object)> parameters = [("account", account), ("function", function), ("after", afterTaskId ?? ""), ("limit", limit)];
+        if (version is not null)
+        {
+            parameters.Add(("line", DefinitionKey.LineOf(function, version)));
+        }
+
+        return await database.QueryAsync(LiveText(ofVersion: version is not null), parameters, r => r.GetString(0), cancellationToken);
+    }
 
     public async Task<IReadOnlyList<TaskKey>> DueAsync(DateTimeOffset now, int limit, CancellationToken cancellationToken) =>
         await database.QueryAsync(
@@ -88,9 +94,9 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
             r => new TaskKey(r.GetString(0), r.GetString(1), r.GetString(2)),
             cancellationToken);
 
-    public async Task<IReadOnlyList<string>> FunctionsWaitingAsync(CancellationToken cancellationToken) =>
+    public async Task<IReadOnlyList<string>> DefinitionsWaitingAsync(CancellationToken cancellationToken) =>
         await database.QueryAsync(
-            database.Provider == StoreProvider.PostgreSql ? FunctionsWaitingPostgreSql : FunctionsWaitingSqlite,
+            database.Provider == StoreProvider.PostgreSql ? DefinitionsWaitingPostgreSql : DefinitionsWaitingSqlite,
             [],
             r => $"{r.GetString(0)}/{r.GetString(1)}",
             cancellationToken);
@@ -100,13 +106,15 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
 
     internal const string CountAheadText =
         "select count(*) from grain_state "
-        + "where kind = 'task' and status = 'Enqueued' and account = @account and function = @function "
+        + "where kind = 'task' and status = 'Enqueued' and account = @account and coalesce(line, function) = @line "
         + "and (-priority, enqueued_at, task_id) < (@rank, @enqueuedAt, @taskId)";
 
-    internal const string LiveText =
+    internal static string LiveText(bool ofVersion) =>
         "select task_id from grain_state "
         + "where kind = 'task' and status in ('Enqueued', 'Dequeued', 'Running', 'Retrying', 'Stopping') "
-        + "and account = @account and function = @function and task_id > @after order by task_id limit @limit";
+        + "and account = @account and function = @function and task_id > @after "
+        + (ofVersion ? "and line = @line " : "")
+        + "order by task_id limit @limit";
 
     internal const string DueText =
         "select account, function, task_id from grain_state "
@@ -120,7 +128,7 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
 
     internal static string WaitingText(bool goesOn) =>
         "select task_id, priority, enqueued_at from grain_state "
-        + "where kind = 'task' and status = 'Enqueued' and account = @account and function = @function "
+        + "where kind = 'task' and status = 'Enqueued' and account = @account and coalesce(line, function) = @line "
         + (goesOn ? "and (-priority, enqueued_at, task_id) > (@rank, @enqueuedAt, @taskId) " : "")
         + "order by -priority, enqueued_at, task_id limit @limit";
 
@@ -204,35 +212,35 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
         return found.Count <= Few;
     }
 
-    // One index probe for each function that has a queue, however long the queues are.
-    internal const string FunctionsWaitingPostgreSql =
+    // One index probe for each definition that has a queue, however long the queues are.
+    internal const string DefinitionsWaitingPostgreSql =
         """
         with recursive f as (
-            (select account, function from grain_state where kind = 'task' and status = 'Enqueued'
-             order by account, function limit 1)
+            (select account, coalesce(line, function) as line from grain_state where kind = 'task' and status = 'Enqueued'
+             order by account, coalesce(line, function) limit 1)
             union all
-            select n.account, n.function from f cross join lateral (
-                select g.account, g.function from grain_state g
-                where g.kind = 'task' and g.status = 'Enqueued' and (g.account, g.function) > (f.account, f.function)
-                order by g.account, g.function limit 1) n)
-        select account, function from f
+            select n.account, n.line from f cross join lateral (
+                select g.account, coalesce(g.line, g.function) as line from grain_state g
+                where g.kind = 'task' and g.status = 'Enqueued' and (g.account, coalesce(g.line, g.function)) > (f.account, f.line)
+                order by g.account, coalesce(g.line, g.function) limit 1) n)
+        select account, line from f
         """;
 
     // SQLite knows no lateral join; the probe is made once for each of the two columns.
-    internal const string FunctionsWaitingSqlite =
+    internal const string DefinitionsWaitingSqlite =
         """
-        with recursive f (account, function) as (
-            select * from (select account, function from grain_state where kind = 'task' and status = 'Enqueued'
-             order by account, function limit 1)
+        with recursive f (account, line) as (
+            select * from (select account, coalesce(line, function) from grain_state where kind = 'task' and status = 'Enqueued'
+             order by account, coalesce(line, function) limit 1)
             union all
             select
                 (select g.account from grain_state g
-                 where g.kind = 'task' and g.status = 'Enqueued' and (g.account, g.function) > (f.account, f.function)
-                 order by g.account, g.function limit 1),
-                (select g.function from grain_state g
-                 where g.kind = 'task' and g.status = 'Enqueued' and (g.account, g.function) > (f.account, f.function)
-                 order by g.account, g.function limit 1)
+                 where g.kind = 'task' and g.status = 'Enqueued' and (g.account, coalesce(g.line, g.function)) > (f.account, f.line)
+                 order by g.account, coalesce(g.line, g.function) limit 1),
+                (select coalesce(g.line, g.function) from grain_state g
+                 where g.kind = 'task' and g.status = 'Enqueued' and (g.account, coalesce(g.line, g.function)) > (f.account, f.line)
+                 order by g.account, coalesce(g.line, g.function) limit 1)
             from f where f.account is not null)
-        select account, function from f where account is not null
+        select account, line from f where account is not null
         """;
 }

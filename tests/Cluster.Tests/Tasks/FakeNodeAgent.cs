@@ -50,6 +50,9 @@ internal sealed class FakeNodeAgent(
 
     public ConcurrentQueue<string> Started { get; } = new();
 
+    /// <summary>What the instance of each run was launched for.</summary>
+    public ConcurrentDictionary<string, LaunchOrder> Definitions { get; } = new();
+
     public IReadOnlyCollection<string> Running => [.. runs.Keys];
 
     public int InstanceCount => instances.Count;
@@ -103,7 +106,7 @@ internal sealed class FakeNodeAgent(
     public Task<StartRunOutcome> StartRunAsync(RunOrder order, CancellationToken cancellationToken)
     {
         MustBeHeard();
-        if (overRuns.ContainsKey(order.RunId) || !instances.ContainsKey(order.InstanceId))
+        if (overRuns.ContainsKey(order.RunId) || !instances.TryGetValue(order.InstanceId, out var instance))
         {
             return Task.FromResult(StartRunOutcome.InstanceGone);
         }
@@ -111,6 +114,7 @@ internal sealed class FakeNodeAgent(
         var run = new Run(order);
         if (runs.TryAdd(order.RunId, run))
         {
+            Definitions[order.RunId] = instance.Order;
             Started.Enqueue(order.RunId);
             PlayAsync(run).Ignore();
         }
@@ -266,7 +270,10 @@ internal sealed class FakeNodeAgent(
 
         overRuns[order.RunId] = true;
         runs.TryRemove(order.RunId, out _);
-        await grains.GetGrain<IDispatcherGrain>(order.Task!.Value.FunctionKey).Release(order.InstanceId, order.RunId);
+        if (instances.TryGetValue(order.InstanceId, out var instance))
+        {
+            await DispatcherOf(instance).Release(order.InstanceId, order.RunId);
+        }
     }
 
     private async Task RemoveAsync(string instanceId)
@@ -276,10 +283,13 @@ internal sealed class FakeNodeAgent(
         await grains.GetGrain<IRegionQuotaGrain>("local-1").Release(Node, instanceId);
     }
 
+    private IDispatcherGrain DispatcherOf(Instance instance) =>
+        grains.GetGrain<IDispatcherGrain>($"{instance.Order.Lease.Account}/{instance.Order.Lease.Function}");
+
     private Task TellAsync(Instance instance, InstanceState state, LaunchFailure? failure = null)
     {
         var lease = instance.Order.Lease;
-        return grains.GetGrain<IDispatcherGrain>($"{lease.Account}/{lease.Function}").InstanceChanged(new InstanceStatus
+        return DispatcherOf(instance).InstanceChanged(new InstanceStatus
         {
             InstanceId = lease.InstanceId,
             Node = Node,

@@ -1,4 +1,5 @@
 using System.Text;
+using GpuTasks.Dispatch;
 using GpuTasks.Functions;
 using GpuTasks.Hosting;
 using GpuTasks.Nodes;
@@ -332,22 +333,23 @@ public sealed class TaskLifeTests : IAsyncLifetime
     public async Task The_destination_hears_of_the_end_once()
     {
         var sink = await FunctionAsync();
-        await sink.SetAsyncConfig("LATEST", new AsyncInvokeConfig { TaskMode = true }, 1);
+        Assert.Equal(FunctionChange.Done, await sink.SetAsyncConfig("LATEST", new AsyncInvokeConfig { TaskMode = true }, (await sink.Get())!.Revision));
         var sinkName = sink.GetPrimaryKeyString().Split('/')[1];
         var source = Task(await FunctionAsync(), "told");
         await source.Submit(Submission("fail", retries: 0) with { OnSuccess = "acs:fc:::functions/nobody", OnFailure = $"acs:fc:local-1:1001:functions/{sinkName}" });
         await UntilFinalAsync(source);
         var query = cluster.Client.GetGrain<ITaskQueryGrain>("1001");
+        var limit = DateTime.UtcNow + Deadline;
         TaskPage told;
-        do
+        while ((told = await query.List(new TaskQuery { Function = sinkName, IncludePayload = true })).Tasks.Count == 0)
         {
-            told = await query.List(new TaskQuery { Function = sinkName, IncludePayload = true });
+            Assert.True(DateTime.UtcNow < limit, "The destination was not told.");
+            await System.Threading.Tasks.Task.Delay(50);
         }
-        while (told.Tasks.Count == 0);
+
         using var message = System.Text.Json.JsonDocument.Parse(Assert.Single(told.Tasks).Payload!);
         Assert.Equal("FunctionError", message.RootElement.GetProperty("requestContext").GetProperty("condition").GetString());
         Assert.Equal("fail", message.RootElement.GetProperty("requestPayload").GetString());
-        var limit = DateTime.UtcNow + Deadline;
         while ((await source.Get(false))!.DestinationStatus != "Succeeded")
         {
             Assert.True(DateTime.UtcNow < limit, "The delivery is not noted.");
@@ -375,6 +377,56 @@ public sealed class TaskLifeTests : IAsyncLifetime
             Assert.True(DateTime.UtcNow < limit, "The deliveries are not noted.");
             await System.Threading.Tasks.Task.Delay(50);
         }
+    }
+
+    [Fact]
+    public async Task Tasks_of_different_versions_run_on_instances_of_their_own_definition()
+    {
+        await HaveCardsAsync(4);
+        var function = await FunctionAsync();
+        var first = (await function.PublishVersion("first")).Version!.VersionId;
+        var now = (await function.Get())!;
+        await function.Update(now.Spec with { Container = now.Spec.Container with { Image = "any:2" } }, now.Revision);
+        var second = (await function.PublishVersion("second")).Version!.VersionId;
+        now = (await function.Get())!;
+        await function.Update(now.Spec with { Container = now.Spec.Container with { Image = "any:3" } }, now.Revision);
+        foreach (var (id, version) in new[] { ("v1", first), ("v2", second), ("latest", null) })
+        {
+            await Task(function, id).Submit(Submission("hold") with { Version = version, Qualifier = version ?? "LATEST" });
+        }
+
+        await UntilAsync(() => Node.Running.Count == 3);
+        Assert.Equal(
+            [("latest.1", null, "any:3"), ("v1.1", first, "any:1"), ("v2.1", second, "any:2")],
+            Node.Definitions.OrderBy(run => run.Key).Select(run => (run.Key, run.Value.Version, run.Value.Spec.Container.Image)));
+
+        // A version that is gone takes its tasks with it, and those alone.
+        now = (await function.Get())!;
+        Assert.Equal(FunctionChange.Done, await function.DeleteVersion(first, now.Revision));
+        Assert.Equal(GpuTaskStatus.Stopped, (await UntilFinalAsync(Task(function, "v1"))).Status);
+        await Task(function, "late").Submit(Submission("ok") with { Version = first });
+        Assert.Equal(GpuTaskStatus.Invalid, (await UntilFinalAsync(Task(function, "late"))).Status);
+        await Node.FinishAsync("v2.1");
+        await Node.FinishAsync("latest.1");
+        Assert.Equal(GpuTaskStatus.Succeeded, (await UntilFinalAsync(Task(function, "v2"))).Status);
+        Assert.Equal(GpuTaskStatus.Succeeded, (await UntilFinalAsync(Task(function, "latest"))).Status);
+    }
+
+    [Fact]
+    public async Task A_disabled_function_starts_nothing_and_ends_what_runs_only_if_asked_to()
+    {
+        var function = await FunctionAsync();
+        await SubmitAsync(function, "hold", id: "runs");
+        await UntilAsync(() => Node.Running.Contains("runs.1"));
+        await function.SetRestriction(new InvocationRestriction { Disabled = true, Reason = "maintenance" });
+        var waits = await SubmitAsync(function, "ok", id: "waits");
+        Assert.Null((await cluster.Client.GetGrain<IDispatcherGrain>(function.GetPrimaryKeyString()).Acquire("sync", TimeSpan.FromSeconds(1))).Slot);
+        Assert.Contains("runs.1", Node.Running);
+        await function.SetRestriction(new InvocationRestriction { Disabled = true, Abort = true, Reason = "now" });
+        Assert.Equal(GpuTaskStatus.Stopped, (await UntilFinalAsync(Task(function, "runs"))).Status);
+        Assert.Equal(GpuTaskStatus.Enqueued, (await waits.Get(false))!.Status);
+        await function.SetRestriction(new InvocationRestriction());
+        Assert.Equal(GpuTaskStatus.Succeeded, (await UntilFinalAsync(waits)).Status);
     }
 
     [Fact]

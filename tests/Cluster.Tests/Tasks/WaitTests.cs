@@ -153,6 +153,33 @@ public sealed class WaitTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Instances_that_an_alias_keeps_are_of_its_version_and_move_with_it()
+    {
+        var key = await FunctionAsync(T4, Card / 4);
+        var function = cluster.Client.GetGrain<IFunctionGrain>(key);
+        var one = (await function.PublishVersion("")).Version!.VersionId;
+        var two = (await function.PublishVersion("")).Version!.VersionId;
+        await function.SetAlias("prod", new FunctionAlias { VersionId = one }, (await function.Get())!.Revision);
+        await SetCapacityAsync(key, new FunctionCapacity { Provision = new Dictionary<string, ProvisionConfig> { ["prod"] = new() { Plan = new InstancePlan(2, [], []) } } });
+        await UntilAsync(async () => await Version(one).GetCapacityOf("prod") is { ProvisionTarget: 2, Ready: 2, Error: "" });
+        await function.SetAlias("prod", new FunctionAlias { VersionId = two }, (await function.Get())!.Revision);
+        await UntilAsync(async () => (await Version(two).GetCapacityOf("prod")).Ready == 2 && (await Version(one).GetStatus()).Instances.Count == 0);
+        Assert.Equal(2, Node.InstanceCount);
+        await function.SetAlias("prod", null, (await function.Get())!.Revision);
+        await UntilAsync(() => Task.FromResult(Node.InstanceCount == 0));
+
+        IDispatcherGrain Version(string id) => cluster.Client.GetGrain<IDispatcherGrain>($"{key}.{id}");
+    }
+
+    [Fact]
+    public async Task A_task_of_a_disabled_function_is_told_so()
+    {
+        var function = await FunctionAsync(T4, Card);
+        await cluster.Client.GetGrain<IFunctionGrain>(function).SetRestriction(new InvocationRestriction { Disabled = true, Reason = "maintenance" });
+        await UntilReasonAsync(await SubmitAsync(function, "ok"), TaskWaitReason.FunctionDisabled);
+    }
+
+    [Fact]
     public async Task No_more_than_the_reserved_concurrency_run_at_once_and_the_rest_is_told_so()
     {
         var function = await FunctionAsync(T4, Card / 4);

@@ -37,7 +37,7 @@ public sealed class TimerTests : IAsyncLifetime
     public async Task A_timer_fires_once_a_time_makes_up_for_one_missed_firing_and_goes_with_its_function()
     {
         await Function.Create(new FunctionSpec { Name = "timed", Container = new ContainerSpec { Image = "i" } }, Cancel);
-        await Function.SetAsyncConfig("LATEST", new AsyncInvokeConfig { TaskMode = true }, 1, Cancel);
+        Assert.Equal(FunctionChange.Done, await Function.SetAsyncConfig("LATEST", new AsyncInvokeConfig { TaskMode = true }, (await Function.Get(Cancel))!.Revision, Cancel));
         var id = (await Function.Get(Cancel))!.FunctionId;
         var timer = new TimerSpec { Expression = "@every 1s", Payload = "hello" };
         Assert.Equal(TriggerChange.Done, (await Triggers.Create(id, new TriggerSpec { Name = "tick", Config = "{}", Timer = timer }, Cancel)).Change);

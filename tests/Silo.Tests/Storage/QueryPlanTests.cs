@@ -113,12 +113,14 @@ public abstract class QueryPlanTests(TestStore store) : IAsyncLifetime
     {
         List<(string, object)> parameters = [("account", "a"), ("function", "f1"), ("limit", 20)];
         Uses("task_by_status", await ExplainAsync(TaskIndex.CountText, parameters[..2]));
-        Uses("task_waiting", await ExplainAsync(TaskIndex.WaitingText(goesOn: false), parameters));
-        Uses("task_waiting", await ExplainAsync(TaskIndex.WaitingText(goesOn: true), [.. parameters, ("rank", 0), ("enqueuedAt", 10_000L), ("taskId", "t10000")]));
-        Uses("task_waiting", await ExplainAsync(TaskIndex.CountAheadText, [.. parameters[..2], ("rank", 0), ("enqueuedAt", 10_000L), ("taskId", "t10000")]));
-        Uses("task_live", await ExplainAsync(TaskIndex.LiveText, [.. parameters, ("after", "t5")]));
+        List<(string, object)> queue = [("account", "a"), ("line", "f1"), ("limit", 20)];
+        Uses("task_waiting", await ExplainAsync(TaskIndex.WaitingText(goesOn: false), queue));
+        Uses("task_waiting", await ExplainAsync(TaskIndex.WaitingText(goesOn: true), [.. queue, ("rank", 0), ("enqueuedAt", 10_000L), ("taskId", "t10000")]));
+        Uses("task_waiting", await ExplainAsync(TaskIndex.CountAheadText, [.. queue[..2], ("rank", 0), ("enqueuedAt", 10_000L), ("taskId", "t10000")]));
+        Uses("task_live", await ExplainAsync(TaskIndex.LiveText(ofVersion: false), [.. parameters, ("after", "t5")]));
+        Uses("task_live", await ExplainAsync(TaskIndex.LiveText(ofVersion: true), [.. parameters, ("after", "t5"), ("line", "f1.2")]));
         Uses("task_due", await ExplainAsync(TaskIndex.DueText, [("now", 100L), ("limit", 20)]));
-        Uses("task_waiting", await ExplainAsync(database!.Provider == StoreProvider.Sqlite ? TaskIndex.FunctionsWaitingSqlite : TaskIndex.FunctionsWaitingPostgreSql, []));
+        Uses("task_waiting", await ExplainAsync(database!.Provider == StoreProvider.Sqlite ? TaskIndex.DefinitionsWaitingSqlite : TaskIndex.DefinitionsWaitingPostgreSql, []));
     }
 
     [Fact]

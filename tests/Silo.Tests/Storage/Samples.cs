@@ -52,6 +52,7 @@ internal static class Samples
             MaxRetryAttempts = 8,
             MaxEventAge = TimeSpan.FromSeconds(604_800),
             Hops = 2,
+            Version = "3",
             Http = new HttpCall { Method = "PUT", Target = "/a?b=é", BasePath = "/base", Headers = [new HttpField("x", "y")] },
             OnSuccess = "http://a.example/ok?x=1&y=\"é\"",
             OnFailure = "http://a.example/bad",
@@ -155,7 +156,16 @@ internal static class Samples
                 Provision = new Dictionary<string, ProvisionConfig> { ["LATEST"] = new() { Plan = Plan(), AlwaysAllocateCpu = true, AlwaysAllocateGpu = true } },
                 Scaling = new Dictionary<string, ScalingConfig> { ["LATEST"] = new() { Plan = Plan(), OnDemand = false, Balanced = true } },
             },
+            Versions = [new FunctionVersion("3", "third", Noon)],
+            Aliases = new Dictionary<string, FunctionAlias>
+            {
+                ["prod"] = new() { VersionId = "3", Description = "served", AdditionalWeights = new Dictionary<string, double> { ["2"] = 0.25 }, CreatedAt = Noon, ModifiedAt = Noon.AddSeconds(2) },
+            },
+            Restriction = new InvocationRestriction { Disabled = true, Abort = true, Reason = "maintenance", ModifiedAt = Noon },
+            Version = "3",
         },
+        Published = [new PublishedDefinition("3", new FunctionSpec { Name = "speech", Container = new ContainerSpec { Image = "registry.example/speech:3", RegistryPassword = "p" } }, 2, Noon)],
+        LastVersion = 3,
     };
 
     private static InstancePlan Plan() => new(

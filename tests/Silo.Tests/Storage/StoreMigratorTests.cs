@@ -89,6 +89,22 @@ public abstract class StoreMigratorTests(TestStore store) : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Tasks_that_waited_before_there_were_versions_wait_in_the_queue_of_latest()
+    {
+        await MigrateAsync([.. Scripts.TakeWhile(script => script.Name != "0005_versions.sql")]);
+        await ReadAsync("""
+            insert into grain_state (key, kind, n0, n1, service, version, account, function, task_id, qualifier, status, listed, priority, enqueued_at)
+            values ('a/f/t1', 'task', 0, 0, 's', 1, 'a', 'f', 't1', 'LATEST', 'Enqueued', 1, 0, 1000),
+                ('a/f/t2', 'task', 0, 0, 's', 1, 'a', 'f', 't2', 'LATEST', 'Enqueued', 1, 3, 2000) returning n0
+            """);
+        await MigrateAsync(Scripts);
+        List<(string, object)> queue = [("account", "a"), ("line", "f"), ("limit", 10)];
+        Assert.Equal(["t2", "t1"], await database!.QueryAsync(TaskIndex.WaitingText(goesOn: false), queue, r => r.GetString(0), Cancel));
+        var definitions = database.Provider == StoreProvider.Sqlite ? TaskIndex.DefinitionsWaitingSqlite : TaskIndex.DefinitionsWaitingPostgreSql;
+        Assert.Equal(["f"], await database.QueryAsync(definitions, [], r => r.GetString(1), Cancel));
+    }
+
+    [Fact]
     public async Task A_step_that_fails_leaves_nothing_behind()
     {
         var broken = StoreScript.Parse("9001_broken.sql", "create table more (x int); insert into nowhere values (1);");

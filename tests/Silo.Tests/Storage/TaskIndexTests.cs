@@ -60,8 +60,8 @@ public abstract class TaskIndexTests
         Assert.Empty(await ListAsync(new TaskQuery { Function = "f" }));
         Assert.Empty(await store.Tasks.CountAsync(account, "f", Cancel));
         Assert.Single(await store.Tasks.WaitingAsync(account, "f", null, 10, Cancel));
-        Assert.Contains($"{account}/f", await store.Tasks.FunctionsWaitingAsync(Cancel));
-        Assert.Equal(["a"], await store.Tasks.LiveAsync(account, "f", null, 10, Cancel));
+        Assert.Contains($"{account}/f", await store.Tasks.DefinitionsWaitingAsync(Cancel));
+        Assert.Equal(["a"], await store.Tasks.LiveAsync(account, "f", null, null, 10, Cancel));
         Assert.Contains(new TaskKey(account, "f", "a"), await store.Tasks.DueAsync(At(1).AddDays(1), 10_000, Cancel));
     }
 
@@ -318,9 +318,9 @@ public abstract class TaskIndexTests
 
         var live = Enum.GetValues<GpuTaskStatus>().Where(s => s != GpuTaskStatus.None && !s.IsFinal()).Select(s => $"t-{s}")
             .Order(StringComparer.Ordinal).ToList();
-        Assert.Equal(live, await store.Tasks.LiveAsync(account, "f", null, 100, Cancel));
-        Assert.Equal(live[..2], await store.Tasks.LiveAsync(account, "f", null, 2, Cancel));
-        Assert.Equal(live[2..], await store.Tasks.LiveAsync(account, "f", live[1], 100, Cancel));
+        Assert.Equal(live, await store.Tasks.LiveAsync(account, "f", null, null, 100, Cancel));
+        Assert.Equal(live[..2], await store.Tasks.LiveAsync(account, "f", null, null, 2, Cancel));
+        Assert.Equal(live[2..], await store.Tasks.LiveAsync(account, "f", null, live[1], 100, Cancel));
     }
 
     [Fact]
@@ -353,8 +353,28 @@ public abstract class TaskIndexTests
         }
 
         await AddAsync("d", At(1), GpuTaskStatus.Running, function: "f2");
-        var waiting = (await store.Tasks.FunctionsWaitingAsync(Cancel)).Where(k => k.StartsWith(account, StringComparison.Ordinal) || k.StartsWith(other, StringComparison.Ordinal));
+        var waiting = (await store.Tasks.DefinitionsWaitingAsync(Cancel)).Where(k => k.StartsWith(account, StringComparison.Ordinal) || k.StartsWith(other, StringComparison.Ordinal));
         Assert.Equal(new[] { $"{account}/f1", $"{account}/f3", $"{other}/f1" }.Order(StringComparer.Ordinal), waiting);
+    }
+
+    [Fact]
+    public async Task Each_version_has_a_queue_of_its_own()
+    {
+        await AddAsync("l", At(1));
+        await AddAsync("a", At(2), version: "1", qualifier: "prod");
+        await AddAsync("b", At(3), version: "12");
+        await AddAsync("c", At(4), version: "1");
+        Assert.Equal(["l"], await QueueAsync("f"));
+        Assert.Equal(["a", "c"], await QueueAsync("f.1"));
+        Assert.Equal(["b"], await QueueAsync("f.12"));
+        Assert.Equal(["a", "b", "c", "l"], await store.Tasks.LiveAsync(account, "f", null, null, 10, Cancel));
+        Assert.Equal(["a", "c"], await store.Tasks.LiveAsync(account, "f", "1", null, 10, Cancel));
+        Assert.Equal(
+            [$"{account}/f", $"{account}/f.1", $"{account}/f.12"],
+            (await store.Tasks.DefinitionsWaitingAsync(Cancel)).Where(key => key.StartsWith(account, StringComparison.Ordinal)));
+        Assert.Equal(4, (await ListAsync(new TaskQuery { Function = "f" })).Count);
+
+        async Task<IEnumerable<string>> QueueAsync(string line) => (await store.Tasks.WaitingAsync(account, line, null, 10, Cancel)).Select(ticket => ticket.TaskId);
     }
 
     private static DateTimeOffset At(int second) => Samples.Noon.AddSeconds(second);
@@ -376,10 +396,12 @@ public abstract class TaskIndexTests
         string qualifier = "LATEST",
         bool recorded = true,
         int priority = 0,
-        DateTimeOffset? wakeAt = null)
+        DateTimeOffset? wakeAt = null,
+        string? version = null)
     {
         var key = new TaskKey(account ?? this.account, function, taskId);
         var state = Samples.Waiting(key, at, priority, qualifier, recorded) with { Status = status };
+        state = state with { Submission = state.Submission! with { Version = version } };
         state = state with { WakeAt = wakeAt ?? (status.IsFinal() ? null : state.WakeAt) };
         return store.Storage.WriteStateAsync(StoreNames.Task, Id(key), new Stored<TaskState>(state));
     }

@@ -64,7 +64,7 @@ internal sealed class GroupCommitStorage(IGrainStorage provider, BlobParts parts
         && !grainId.TryGetGuidKey(out _, out _);
 
     private static bool IsText(IndexColumns index) =>
-        IsText(index.Account) && IsText(index.Function) && IsText(index.TaskId) && IsText(index.Qualifier) && IsText(index.Status);
+        IsText(index.Account) && IsText(index.Function) && IsText(index.TaskId) && IsText(index.Qualifier) && IsText(index.Line) && IsText(index.Status);
 
     private static bool IsText(string? text) => text is null || KeyRange.IsPossible(text);
 

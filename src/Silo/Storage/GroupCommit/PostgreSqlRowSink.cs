@@ -10,19 +10,19 @@ namespace GpuTasks.Storage;
 /// </summary>
 internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service) : IRowSink
 {
-    private const string Columns = "account, function, task_id, qualifier, status, listed, priority, enqueued_at, started_at, ended_at, wake_at";
+    private const string Columns = "account, function, task_id, qualifier, line, status, listed, priority, enqueued_at, started_at, ended_at, wake_at";
 
     private const string Rows =
         $"""
         unnest($1::text[], $2::text[], $3::int[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-            $10::int[], $11::int[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
+            $10::text[], $11::int[], $12::int[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])
             as r (key, kind, version, payload, {Columns})
         """;
 
     private const string NewRows =
         $"""
         insert into grain_state (key, kind, n0, n1, service, version, payload, {Columns})
-        select key, kind, 0, 0, $16, {StoreVersions.FirstInPostgreSql}, payload, {Columns} from {Rows}
+        select key, kind, 0, 0, $17, {StoreVersions.FirstInPostgreSql}, payload, {Columns} from {Rows}
         on conflict do nothing
         returning key, kind, version
         """;
@@ -31,10 +31,10 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
     private const string ChangedRows =
         $"""
         insert into grain_state as g (key, kind, n0, n1, service, version, payload, {Columns})
-        select key, kind, 0, 0, $16, version + 1, payload, {Columns} from {Rows}
+        select key, kind, 0, 0, $17, version + 1, payload, {Columns} from {Rows}
         on conflict (key, kind, n0, n1, service) do update set payload = excluded.payload, version = excluded.version, modified = now(),
             account = excluded.account, function = excluded.function, task_id = excluded.task_id, qualifier = excluded.qualifier,
-            status = excluded.status, listed = excluded.listed, priority = excluded.priority, enqueued_at = excluded.enqueued_at,
+            line = excluded.line, status = excluded.status, listed = excluded.listed, priority = excluded.priority, enqueued_at = excluded.enqueued_at,
             started_at = excluded.started_at, ended_at = excluded.ended_at, wake_at = excluded.wake_at
         where g.version = excluded.version - 1
         returning g.key, g.kind, g.version, 1 / (g.xmax <> 0)::int
@@ -43,8 +43,8 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
     private const string OneChangedRow =
         """
         update grain_state set payload = $4, version = version + 1, modified = now(),
-            account = $6, function = $7, task_id = $8, qualifier = $9, status = $10, listed = $11, priority = $12,
-            enqueued_at = $13, started_at = $14, ended_at = $15, wake_at = $16
+            account = $6, function = $7, task_id = $8, qualifier = $9, line = $10, status = $11, listed = $12, priority = $13,
+            enqueued_at = $14, started_at = $15, ended_at = $16, wake_at = $17
         where key = $1 and kind = $2 and n0 = 0 and n1 = 0 and service = $5 and version = $3
         returning version
         """;
@@ -116,6 +116,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
             Add(NpgsqlDbType.Text, index?.Function);
             Add(NpgsqlDbType.Text, index?.TaskId);
             Add(NpgsqlDbType.Text, index?.Qualifier);
+            Add(NpgsqlDbType.Text, index?.Line);
             Add(NpgsqlDbType.Text, index?.Status);
             Add(NpgsqlDbType.Integer, index is null ? null : index.Listed ? 1 : 0);
             Add(NpgsqlDbType.Integer, index?.Priority);
@@ -149,13 +150,14 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
         p[5].Value = Array.ConvertAll(rows, r => r.Index?.Function);
         p[6].Value = Array.ConvertAll(rows, r => r.Index?.TaskId);
         p[7].Value = Array.ConvertAll(rows, r => r.Index?.Qualifier);
-        p[8].Value = Array.ConvertAll(rows, r => r.Index?.Status);
-        p[9].Value = Array.ConvertAll(rows, r => r.Index is null ? (int?)null : r.Index.Listed ? 1 : 0);
-        p[10].Value = Array.ConvertAll(rows, r => r.Index?.Priority);
-        p[11].Value = Array.ConvertAll(rows, r => r.Index?.EnqueuedAt);
-        p[12].Value = Array.ConvertAll(rows, r => r.Index?.StartedAt);
-        p[13].Value = Array.ConvertAll(rows, r => r.Index?.EndedAt);
-        p[14].Value = Array.ConvertAll(rows, r => r.Index?.WakeAt);
+        p[8].Value = Array.ConvertAll(rows, r => r.Index?.Line);
+        p[9].Value = Array.ConvertAll(rows, r => r.Index?.Status);
+        p[10].Value = Array.ConvertAll(rows, r => r.Index is null ? (int?)null : r.Index.Listed ? 1 : 0);
+        p[11].Value = Array.ConvertAll(rows, r => r.Index?.Priority);
+        p[12].Value = Array.ConvertAll(rows, r => r.Index?.EnqueuedAt);
+        p[13].Value = Array.ConvertAll(rows, r => r.Index?.StartedAt);
+        p[14].Value = Array.ConvertAll(rows, r => r.Index?.EndedAt);
+        p[15].Value = Array.ConvertAll(rows, r => r.Index?.WakeAt);
     }
 
     private void Run(IReadOnlyList<RowWrite> rows, int?[] versions, Action write)
@@ -241,7 +243,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
         ReadOnlySpan<NpgsqlDbType> types =
         [
             NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Integer, NpgsqlDbType.Bytea,
-            NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text,
+            NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text,
             NpgsqlDbType.Integer, NpgsqlDbType.Integer, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint,
         ];
         foreach (var type in types)
