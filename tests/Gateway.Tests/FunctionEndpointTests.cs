@@ -69,7 +69,7 @@ public sealed class FunctionEndpointTests : IAsyncLifetime
     [Fact]
     public async Task A_registry_password_never_comes_back_and_is_kept_when_left_out()
     {
-        const string Registry = ""","registryConfig":{"authConfig":{"userName":"u","password":"hunter2"},"certConfig":{"insecure":true}}""";
+        const string Registry = ""","registryConfig":{"authConfig":{"userName":"u","password":"hunter2"},"certConfig":{"insecure":false}}""";
         var create = await server.CallAsync("POST", Functions, """
             {"functionName":"f","runtime":"custom-container","customContainerConfig":{"image":"a:1"
             """ + Registry + ""","acrInstanceId":"cri-1"}}""");
@@ -77,7 +77,7 @@ public sealed class FunctionEndpointTests : IAsyncLifetime
         Assert.DoesNotContain("hunter2", create.Text, StringComparison.Ordinal);
         var container = create.Json.GetProperty("customContainerConfig");
         Assert.Equal("u", container.GetProperty("registryConfig").GetProperty("authConfig").GetProperty("userName").GetString());
-        Assert.True(container.GetProperty("registryConfig").GetProperty("certConfig").GetProperty("insecure").GetBoolean());
+        Assert.False(container.GetProperty("registryConfig").GetProperty("certConfig").GetProperty("insecure").GetBoolean());
         Assert.Equal("cri-1", container.GetProperty("acrInstanceId").GetString());
 
         // What was read is sent back with another image, as tools do.

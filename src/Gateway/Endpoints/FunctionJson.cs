@@ -71,6 +71,7 @@ internal static class FunctionJson
 
         json.WriteEndArray();
         WriteStored(json, spec);
+        WriteTexts(json, "storedOnly", FunctionInput.WithoutEffect(spec));
         json.WriteString("createdTime", Time(function.CreatedAt));
         json.WriteString("lastModifiedTime", Time(function.ModifiedAt));
         json.WriteNumber("codeSize", 0);
@@ -198,7 +199,7 @@ internal static class FunctionJson
         json.WriteEndArray();
     }
 
-    private static void WriteTexts(Utf8JsonWriter json, string name, IReadOnlyList<string> texts)
+    private static void WriteTexts(Utf8JsonWriter json, string name, IEnumerable<string> texts)
     {
         json.WriteStartArray(name);
         foreach (var text in texts)

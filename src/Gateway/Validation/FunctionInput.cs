@@ -46,6 +46,13 @@ internal static class FunctionInput
         ("instanceLifecycleConfig", JsonValueKind.Object),
     ];
 
+    /// <summary>Switches of the contract that nothing here could follow.</summary>
+    private static readonly (string Name, string Instead)[] NotOffered =
+    [
+        ("disableOndemand", ": a scaling config with enableOnDemandScaling false does it"),
+        ("enableLongLiving", ", since instances here stay as long as they have work or a config keeps them"),
+    ];
+
     public const string StoredAcrInstanceId = "customContainerConfig.acrInstanceId";
     public const string StoredAccelerationType = "customContainerConfig.accelerationType";
     public const string StoredCertConfig = "customContainerConfig.registryConfig.certConfig";
@@ -56,6 +63,10 @@ internal static class FunctionInput
 
     /// <summary>Whether an environment variable is marked secret, by its name: no SDK could send another mark.</summary>
     public static bool IsSecret(string variable) => variable.StartsWith("SECRET_", StringComparison.Ordinal);
+
+    /// <summary>Fields of a definition that are set and without effect here.</summary>
+    public static IEnumerable<string> WithoutEffect(FunctionSpec spec) =>
+        spec.StoredFields.Where(field => field.Key is not "instanceLifecycleConfig" and not StoredCertConfig && field.Value is not ("{}" or "[]" or "\"\"" or "null")).Select(field => field.Key).Order(StringComparer.Ordinal);
 
     /// <summary>A new definition.</summary>
     public static FunctionSpec Create(JsonElement body)
@@ -113,6 +124,14 @@ internal static class FunctionInput
     private static FunctionSpec Merge(JsonFields fields, FunctionSpec now)
     {
         fields.Text("runtime", 64, text => text == Runtime, $"must be '{Runtime}'");
+        foreach (var (name, instead) in NotOffered)
+        {
+            if (fields.Flag(name) == true)
+            {
+                fields.Faults.Add(fields.PathOf(name), $"must be false{instead}");
+            }
+        }
+
         var gpu = fields.Object("gpuConfig") is { } named ? Gpu(named) : now.Gpu;
         var cards = GpuCards.CountFor(gpu);
         var spec = now with
@@ -274,6 +293,12 @@ internal static class FunctionInput
             "must be an image reference of 1 to 512 printable characters without blanks");
         Require(fields, "image");
         var registry = fields.Object("registryConfig")?.Object("authConfig");
+        if (fields.Object("registryConfig")?.Object("certConfig") is { } cert && (cert.Flag("insecure") == true || cert.Text("rootCaCertBase64", 65_536) is { Length: > 0 }))
+        {
+            // What an engine trusts, it trusts for all accounts.
+            cert.Faults.Add(cert.PathOf("insecure, rootCaCertBase64"), "must be unset: which certificates of registries are trusted is set up at the nodes' engines (certs.d)");
+        }
+
         var user = registry?.Text("userName", 256);
         var password = registry?.Text("password", 4096);
         return new ContainerSpec
@@ -310,7 +335,11 @@ internal static class FunctionInput
 
         var handler = fields.Text("handler", 128) ?? "";
         var seconds = fields.Integer("timeout", 1, maxSeconds) ?? defaultSeconds;
-        fields.Texts("command", 128, 16_384);
+        if (fields.Texts("command", 128, 16_384) is { Count: > 0 })
+        {
+            fields.Faults.Add(fields.PathOf("command"), "must be empty: hooks are HTTP requests to the container, and no commands are run in it");
+        }
+
         return new HookSpec(handler, seconds);
     }
 

@@ -213,8 +213,11 @@ async function main() {
     clientWith('unknown-key', 'secret').listFunctionsWithOptions(new sdk.ListFunctionsRequest({}), {}, runtime)));
   await check('bad secret', () => refused(403, 'SignatureNotMatch', () =>
     clientWith(env.GPUTASKS_ACCESS_KEY_ID, 'wrong-secret').listFunctionsWithOptions(new sdk.ListFunctionsRequest({}), {}, runtime)));
-  await check('unknown operation', () => refused(400, 'PathNotSupported', () =>
-    client.listCustomDomainsWithOptions(new sdk.ListCustomDomainsRequest({}), {}, runtime)));
+  await check('unknown operation', async () => {
+    await refused(400, 'PathNotSupported', () => client.listCustomDomainsWithOptions(new sdk.ListCustomDomainsRequest({}), {}, runtime));
+    await refused(400, 'PathNotSupported', () => client.listLayersWithOptions(new sdk.ListLayersRequest({}), {}, runtime));
+    await refused(400, 'PathNotSupported', () => client.listVpcBindingsWithOptions(functionName, {}, runtime));
+  });
 
   await check('timer trigger', async () => {
     const config = { cronExpression: '@every 60m', enable: false, payload: 'hello' };
@@ -292,6 +295,84 @@ async function main() {
     await client.deleteScalingConfigWithOptions(functionName, new sdk.DeleteScalingConfigRequest({}), {}, runtime);
     await client.deleteProvisionConfigWithOptions(functionName, new sdk.DeleteProvisionConfigRequest({}), {}, runtime);
     await client.deleteConcurrencyConfigWithOptions(functionName, {}, runtime);
+  });
+
+  await check('versions and aliases', async () => {
+    const publish = async (description) => (await client.publishFunctionVersionWithOptions(functionName, new sdk.PublishFunctionVersionRequest({
+      body: new sdk.PublishVersionInput({ description }) }), {}, runtime)).body;
+    const [one, two] = [await publish('first'), await publish('second')];
+    assert.deepStrictEqual([one.versionId, one.description, two.versionId], ['1', 'first', '2']);
+    const listed = (await client.listFunctionVersionsWithOptions(functionName, new sdk.ListFunctionVersionsRequest({ direction: 'BACKWARD', limit: 1 }), {}, runtime)).body;
+    assert.deepStrictEqual(listed.versions.map((v) => v.versionId), ['2']);
+    const rest = (await client.listFunctionVersionsWithOptions(functionName, new sdk.ListFunctionVersionsRequest({ direction: 'BACKWARD', nextToken: listed.nextToken }), {}, runtime)).body;
+    assert.deepStrictEqual([rest.versions.map((v) => v.versionId), rest.direction], [['1'], 'BACKWARD']);
+    const alias = (await client.createAliasWithOptions(functionName, new sdk.CreateAliasRequest({
+      body: new sdk.CreateAliasInput({ aliasName: 'prod', versionId: '1', description: 'served', additionalVersionWeight: { 2: 0.5 } }) }), {}, runtime)).body;
+    assert.deepStrictEqual([alias.aliasName, alias.versionId, alias.additionalVersionWeight], ['prod', '1', { 2: 0.5 }]);
+    await refused(409, 'AliasAlreadyExists', () => client.createAliasWithOptions(functionName, new sdk.CreateAliasRequest({
+      body: new sdk.CreateAliasInput({ aliasName: 'prod', versionId: '1' }) }), {}, runtime));
+    const changed = (await client.updateAliasWithOptions(functionName, 'prod', new sdk.UpdateAliasRequest({
+      body: new sdk.UpdateAliasInput({ versionId: '2', additionalVersionWeight: {} }) }), {}, runtime)).body;
+    assert.deepStrictEqual([changed.versionId, changed.description], ['2', 'served']);
+    const read = (await client.getAliasWithOptions(functionName, 'prod', {}, runtime)).body;
+    assert.deepStrictEqual([read.versionId, read.additionalVersionWeight], ['2', {}]);
+    const aliases = (await client.listAliasesWithOptions(functionName, new sdk.ListAliasesRequest({ prefix: 'pr' }), {}, runtime)).body;
+    assert.deepStrictEqual(aliases.aliases.map((a) => a.aliasName), ['prod']);
+
+    // A call, a config and a read by qualifier.
+    const answer = await client.invokeFunctionWithOptions(functionName,
+      new sdk.InvokeFunctionRequest({ qualifier: 'prod', body: Readable.from(Buffer.from('{"mode":"echo","value":3}')) }), new sdk.InvokeFunctionHeaders({}), runtime);
+    assert.deepStrictEqual(JSON.parse(await textOf(answer.body)), { mode: 'echo', value: 3 });
+    const version = (await client.getFunctionWithOptions(functionName, new sdk.GetFunctionRequest({ qualifier: 'prod' }), {}, runtime)).body;
+    assert.match(version.functionArn, /\/2$/);
+    const provision = (await client.putProvisionConfigWithOptions(functionName, new sdk.PutProvisionConfigRequest({
+      qualifier: 'prod', body: new sdk.PutProvisionConfigInput({ defaultTarget: 0 }) }), {}, runtime)).body;
+    assert.match(provision.functionArn, /\/prod$/);
+    await refused(400, 'InvalidArgument', () => client.deleteFunctionVersionWithOptions(functionName, '2', {}, runtime));
+    await client.deleteAliasWithOptions(functionName, 'prod', {}, runtime);
+    await client.deleteFunctionVersionWithOptions(functionName, '2', {}, runtime);
+    await refused(404, 'AliasNotFound', () => client.getAliasWithOptions(functionName, 'prod', {}, runtime));
+    await refused(404, 'VersionNotFound', () => client.getFunctionWithOptions(functionName, new sdk.GetFunctionRequest({ qualifier: '2' }), {}, runtime));
+    const none = (await client.listProvisionConfigsWithOptions(new sdk.ListProvisionConfigsRequest({ functionName }), {}, runtime)).body;
+    assert.strictEqual(none.provisionConfigs.length, 0);
+  });
+
+  await check('tags', async () => {
+    const { functionArn } = (await client.getFunctionWithOptions(functionName, new sdk.GetFunctionRequest({}), {}, runtime)).body;
+    await client.tagResourcesWithOptions(new sdk.TagResourcesRequest({ body: new sdk.TagResourcesInput({
+      resourceId: [functionArn], resourceType: 'function', tag: [new sdk.Tag({ key: 'team', value: 'audio' }), new sdk.Tag({ key: 'k', value: 'v' })] }) }), {}, runtime);
+    const list = async () => (await client.listTagResourcesWithOptions(new sdk.ListTagResourcesRequest({
+      resourceType: 'ALIYUN::FC::FUNCTION', resourceId: [functionArn] }), {}, runtime)).body.tagResources.map((t) => [t.tagKey, t.tagValue]).sort();
+    assert.deepStrictEqual(await list(), [['k', 'v'], ['team', 'audio']]);
+    const found = (await client.listFunctionsWithOptions(new sdk.ListFunctionsRequest({ tags: [new sdk.Tag({ key: 'team', value: 'audio' })], prefix: functionName }), {}, runtime)).body;
+    assert.deepStrictEqual(found.functions.map((f) => f.functionName), [functionName]);
+    await client.untagResourcesWithOptions(new sdk.UntagResourcesRequest({ resourceType: 'function', resourceId: [functionArn], tagKey: ['k'] }), {}, runtime);
+    assert.deepStrictEqual(await list(), [['team', 'audio']]);
+    await client.untagResourcesWithOptions(new sdk.UntagResourcesRequest({ resourceType: 'function', resourceId: [functionArn], all: true }), {}, runtime);
+    assert.deepStrictEqual(await list(), []);
+  });
+
+  await check('instances, code and regions', async () => {
+    const { body } = await client.listInstancesWithOptions(functionName, new sdk.ListInstancesRequest({ qualifier: 'LATEST', withAllActive: true, instanceStatus: ['Running'] }), {}, runtime);
+    assert.ok(body.requestId);
+    assert.ok(body.instances.every((i) => i.versionId === '0' && i.instanceId));
+    const code = (await client.getFunctionCodeWithOptions(functionName, new sdk.GetFunctionCodeRequest({}), {}, runtime)).body;
+    assert.ok(code.checksum);
+    const regions = (await client.describeRegionsWithOptions(new sdk.DescribeRegionsRequest({}), {}, runtime)).body;
+    assert.deepStrictEqual(regions.regions.region.map((r) => r.regionId), ['local-1']);
+    return { instances: body.instances.length };
+  });
+
+  await check('calls switched off and on', async () => {
+    const off = (await client.disableFunctionInvocationWithOptions(functionName, new sdk.DisableFunctionInvocationRequest({
+      reason: 'maintenance', abortOngoingRequest: true }), {}, runtime)).body;
+    assert.strictEqual(off.success, true);
+    await refused(403, 'AccessDenied', () => invoke(functionName, { mode: 'echo' }, {}));
+    await refused(403, 'AccessDenied', () => submit('job_off', { mode: 'echo' }));
+    const { body } = await client.getFunctionWithOptions(functionName, new sdk.GetFunctionRequest({}), {}, runtime);
+    assert.deepStrictEqual([body.invocationRestriction.disable, body.invocationRestriction.reason], [true, 'maintenance']);
+    assert.strictEqual((await client.enableFunctionInvocationWithOptions(functionName, {}, runtime)).body.success, true);
+    assert.strictEqual((await invoke(functionName, { mode: 'echo' }, {})).statusCode, 200);
   });
 
   await check('delete function', async () => {
