@@ -76,6 +76,7 @@ public static class GatewayExtensions
         TaskBatchEndpoint.Map(v1);
         AccountEndpoints.Map(v1);
         AuditEndpoints.Map(v1);
+        DestinationEndpoints.Map(v1);
         TriggerEndpoints.Map(api, v1);
         HttpTriggerEndpoint.Map(routes);
         ApiDocument.Map(v1);

@@ -4,6 +4,7 @@ using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
 using GpuTasks.Storage;
 using GpuTasks.Tasks;
+using GpuTasks.Webhooks;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Options;
 using Orleans.Configuration;
@@ -25,6 +26,12 @@ public static class SiloComposition
             .ValidateDataAnnotations()
             .ValidateOnStart();
         builder.Services.AddKeyedSingleton<TimeProvider>(TimeProviderNames.Grains, (_, _) => new SteadyClock(TimeProvider.System));
+        builder.Services.AddOptions<WebhookOptions>()
+            .Bind(configuration.GetSection(WebhookOptions.Section))
+            .ValidateDataAnnotations()
+            .ValidateOnStart();
+        builder.Services.TryAddSingleton<IWebhookSender>(services => new WebhookSender(
+            services.GetRequiredService<IOptions<WebhookOptions>>(), services.GetRequiredKeyedService<TimeProvider>(TimeProviderNames.Grains)));
         builder.Services.TryAddSingleton<DestinationCaller>();
         builder.Services.TryAddSingleton<FreshTasks>();
         // A task that waits needs no activation, and one that was only looked at has no reason to keep it.

@@ -46,8 +46,11 @@ public sealed class ApiDocumentTests
         await server.CreateAsync("f");
         await server.CallAsync("POST", "/2023-03-30/functions/f/triggers", """{"triggerName":"t","triggerType":"timer","triggerConfig":"{\"cronExpression\":\"@every 5m\"}"}""");
         await server.CallAsync("POST", "/2023-03-30/functions/f/invocations", "{}", headers: [("x-fc-invocation-type", "Async"), ("x-fc-async-task-id", "a")]);
+        server.Platform.DeadLetters[$"{GatewayServer.Account}/f/a"] = DestinationTests.Dead("f", "a");
         foreach (var (path, schema) in new[]
         {
+            ("/v1/webhooks/secret", "WebhookSecrets"), ("/v1/dead-letters", "DeadLetterPage"), ("/v1/functions/f/tasks/a/dead-letter", "DeadLetter"),
+            ("/v1/topics", "TopicPage"), ("/v1/topics/t/messages", "TopicMessages"),
             ("/2023-03-30/functions/f", "Function"), ("/2023-03-30/functions/f/async-invoke-config", "AsyncConfig"), ("/2023-03-30/functions/f/async-tasks/a", "AsyncTask"),
             ("/2023-03-30/functions/f/triggers/t", "Trigger"), ("/v1/functions/f/triggers/t", "TriggerStatus"), ("/v1/quota", "Quota"),
             ("/2023-03-30/functions/f/provision-config", "ProvisionConfig"), ("/2023-03-30/functions/f/scaling-config", "ScalingConfigStatus"),

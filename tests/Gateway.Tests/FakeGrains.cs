@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Globalization;
+using GpuTasks.Destinations;
 using GpuTasks.Dispatch;
 using GpuTasks.Functions;
 using GpuTasks.Nodes;
@@ -78,6 +79,15 @@ internal sealed class FakePlatform
     public ConcurrentDictionary<string, NonceWindow> Nonces { get; } = new();
 
     public ConcurrentQueue<AuditEntry> Audit { get; } = new();
+
+    /// <summary>Secrets of webhooks by account, the newest first.</summary>
+    public ConcurrentDictionary<string, List<string>> WebhookSecrets { get; } = new();
+
+    /// <summary>Dead letters by key of their task.</summary>
+    public ConcurrentDictionary<string, DeadLetterView> DeadLetters { get; } = new();
+
+    /// <summary>Messages by account and topic.</summary>
+    public ConcurrentDictionary<(string Account, string Topic), List<TopicMessage>> Topics { get; } = new();
 
     public void Called(string what)
     {
@@ -159,6 +169,8 @@ internal sealed class FakeGrainFactory(FakePlatform platform) : IGrainFactory
             : type == typeof(IAccountsGrain) ? new FakeAccounts(platform)
             : type == typeof(ITriggersGrain) ? new FakeTriggers(platform, key)
             : type == typeof(INonceGrain) ? new FakeNonces(platform, key)
+            : type == typeof(IWebhooksGrain) ? new FakeWebhooks(platform, key)
+            : type == typeof(IDestinationsGrain) ? new FakeDestinations(platform, key)
             : type == typeof(IAuditGrain) ? new FakeAudit(platform)
             : type == typeof(IRegionQuotaGrain) ? new FakeRegion(platform)
             : throw new NotSupportedException(type.Name);
@@ -330,7 +342,95 @@ internal sealed class FakeTask(FakePlatform platform, string key) : ITaskGrain
 
     public Task FunctionDeleted(CancellationToken cancellationToken = default) => throw new NotSupportedException();
 
+    public Task<DeadLetterView?> GetDeadLetter(CancellationToken cancellationToken = default)
+    {
+        platform.Called($"dead letter {key}");
+        return Task.FromResult(platform.DeadLetters.GetValueOrDefault(key));
+    }
+
+    public Task<bool> Redeliver(CancellationToken cancellationToken = default)
+    {
+        platform.Called($"redeliver {key}");
+        return Task.FromResult(platform.DeadLetters.TryRemove(key, out _));
+    }
+
+    public Task<bool> DeleteDeadLetter(CancellationToken cancellationToken = default)
+    {
+        platform.Called($"delete dead letter {key}");
+        return Task.FromResult(platform.DeadLetters.TryRemove(key, out _));
+    }
+
     public Task Wake(CancellationToken cancellationToken = default) => throw new NotSupportedException();
+}
+
+internal sealed class FakeWebhooks(FakePlatform platform, string account) : IWebhooksGrain
+{
+    public Task<IReadOnlyList<WebhookSecretView>> GetSecrets(CancellationToken cancellationToken = default)
+    {
+        platform.Called($"secrets {account}");
+        return Task.FromResult<IReadOnlyList<WebhookSecretView>>(
+            [.. platform.WebhookSecrets.GetValueOrDefault(account, []).Select((_, i) => new WebhookSecretView(DateTimeOffset.UnixEpoch, i == 0 ? null : DateTimeOffset.UtcNow.AddHours(1)))]);
+    }
+
+    public Task<IReadOnlyList<string>> GetSigningSecrets(CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
+    public Task<IReadOnlyList<WebhookSecretView>> Rotate(string secret, TimeSpan overlap, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"rotate {account} {overlap}");
+        platform.WebhookSecrets[account] = [secret, .. platform.WebhookSecrets.GetValueOrDefault(account, []).Take(1)];
+        return GetSecrets(cancellationToken);
+    }
+
+    public Task<string?> Refuse(string url, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"refuse {url}");
+        return Task.FromResult(url.StartsWith("https://", StringComparison.Ordinal) ? null : "must begin with https://");
+    }
+}
+
+internal sealed class FakeDestinations(FakePlatform platform, string account) : IDestinationsGrain
+{
+    private IEnumerable<DeadLetterView> Mine(string? function) => platform.DeadLetters.Values
+        .Where(dead => dead.Key.Account == account && (function is null || dead.Key.Function == function)).OrderBy(dead => dead.Key.TaskId, StringComparer.Ordinal);
+
+    public Task<DeadLetterPage> ListDeadLetters(string? function, string? token, int limit, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"dead letters {account}");
+        var from = token is null ? 0 : int.Parse(token, CultureInfo.InvariantCulture);
+        var page = Mine(function).Skip(from).Take(limit + 1).ToList();
+        return Task.FromResult(new DeadLetterPage(
+            [.. page.Take(limit).Select(dead => dead with { Message = null })], page.Count > limit ? (from + limit).ToString(CultureInfo.InvariantCulture) : null));
+    }
+
+    public Task<ReplayResult> Replay(string? function, DateTimeOffset before, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"replay {account}");
+        var done = Mine(function).Count(dead => platform.DeadLetters.TryRemove(dead.Key.ToString(), out _));
+        return Task.FromResult(new ReplayResult(done, IsMore: false));
+    }
+
+    public Task<IReadOnlyList<TopicSummary>> ListTopics(string? after, int limit, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"topics {account}");
+        return Task.FromResult<IReadOnlyList<TopicSummary>>(
+        [
+            .. platform.Topics.Where(topic => topic.Key.Account == account && string.CompareOrdinal(topic.Key.Topic, after ?? "") > 0)
+                .OrderBy(topic => topic.Key.Topic, StringComparer.Ordinal).Take(limit)
+                .Select(topic => new TopicSummary(topic.Key.Topic, 1, topic.Value.Count)),
+        ]);
+    }
+
+    public Task<IReadOnlyList<TopicMessage>> ReadTopic(string topic, long after, int limit, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"read {account} {topic}");
+        return Task.FromResult<IReadOnlyList<TopicMessage>>([.. platform.Topics.GetValueOrDefault((account, topic), []).Where(message => message.Sequence > after).Take(limit)]);
+    }
+
+    public Task<bool> DeleteTopic(string topic, CancellationToken cancellationToken = default)
+    {
+        platform.Called($"delete {account} {topic}");
+        return Task.FromResult(platform.Topics.TryRemove((account, topic), out _));
+    }
 }
 
 internal sealed class FakeTaskBatch(FakePlatform platform, string function) : ITaskBatchGrain

@@ -200,7 +200,7 @@ public sealed class FunctionEndpointTests : IAsyncLifetime
         Assert.True(second.Json.GetProperty("asyncTask").GetBoolean());
         Assert.Equal(0, second.Json.GetProperty("maxAsyncRetryAttempts").GetInt32());
         Assert.Equal(second.Text, (await server.CallAsync("GET", Config)).Text);
-        foreach (var elsewhere in new[] { "acs:mns:r:1:/queues/q/messages", "acs:fc:r:999:functions/g", "https://example.com" })
+        foreach (var elsewhere in new[] { "acs:mns:r:1:/queues/q/messages", "acs:fc:r:999:functions/g", "ftp://example.com" })
         {
             var refused = await server.CallAsync("PUT", Config, $$$$"""{"destinationConfig":{"onSuccess":{"destination":"{{{{elsewhere}}}}"}}}""");
             refused.Is(400, "InvalidArgument");

@@ -1,3 +1,4 @@
+using GpuTasks.Destinations;
 using GpuTasks.Gateway.Http;
 
 namespace GpuTasks.Gateway.Tests;
@@ -14,6 +15,7 @@ public sealed class TenancyTests
         ["ConcurrencyInput"] = """{"reservedConcurrency":1}""",
         ["ProvisionConfigInput"] = """{"defaultTarget":1}""",
         ["ScalingConfigInput"] = """{"minInstances":1}""",
+        ["WebhookRotation"] = "{}",
         ["bytes"] = """{"taskId":"secret-task"}""",
     };
 
@@ -25,8 +27,12 @@ public sealed class TenancyTests
         await server.CallAsync("POST", "/2023-03-30/functions/secret-function/triggers",
             """{"triggerName":"secret-trigger","triggerType":"http","triggerConfig":"{\"authType\":\"function\",\"methods\":[\"GET\",\"POST\",\"PUT\",\"DELETE\",\"HEAD\",\"PATCH\",\"OPTIONS\"]}"}""");
         await server.CallAsync("POST", "/2023-03-30/functions/secret-function/invocations", "\"secret-payload\"", headers: [("x-fc-invocation-type", "Async"), ("x-fc-async-task-id", "secret-task")]);
+        server.Platform.DeadLetters[$"{GatewayServer.Account}/secret-function/secret-task"] = DestinationTests.Dead("secret-function", "secret-task");
+        server.Platform.Topics[(GatewayServer.Account, "secret-topic")] = [new TopicMessage(1, "secret-id", DateTimeOffset.UnixEpoch, "\"secret-body\""u8.ToArray())];
+        await server.CallAsync("POST", "/v1/webhooks/secret:rotate");
         string[] watched =
         [
+            "/v1/webhooks/secret", "/v1/dead-letters", "/v1/functions/secret-function/tasks/secret-task/dead-letter", "/v1/topics", "/v1/topics/secret-topic/messages",
             "/2023-03-30/functions/secret-function", "/2023-03-30/functions/secret-function/async-invoke-config", "/2023-03-30/functions/secret-function/triggers",
             "/2023-03-30/functions/secret-function/async-tasks/secret-task",
         ];
@@ -37,12 +43,12 @@ public sealed class TenancyTests
         {
             var path = operation.Path.Replace("{account}", GatewayServer.Account, StringComparison.Ordinal).Replace("{function}", "secret-function", StringComparison.Ordinal)
                 .Replace("{trigger}", "secret-trigger", StringComparison.Ordinal).Replace("{taskId}", "secret-task", StringComparison.Ordinal)
-                .Replace("{**path}", "x", StringComparison.Ordinal);
+                .Replace("{topic}", "secret-topic", StringComparison.Ordinal).Replace("{**path}", "x", StringComparison.Ordinal);
             var answer = await server.CallAsync(
                 operation.Method, path, operation.Body is null ? null : Bodies.GetValueOrDefault(operation.Body, "{}"), GatewayServer.OtherApiKey);
 
             // An error may say back the name that it was asked for, and nothing else.
-            var text = (int)answer.Status >= 400 ? answer.Text.Replace("'secret-function'", "", StringComparison.Ordinal) : answer.Text;
+            var text = (int)answer.Status >= 400 ? answer.Text.Replace("'secret-function'", "", StringComparison.Ordinal).Replace("'secret-task'", "", StringComparison.Ordinal).Replace("'secret-topic'", "", StringComparison.Ordinal) : answer.Text;
             Assert.False(text.Contains("secret-", StringComparison.Ordinal) && !text.Contains("PathNotSupported", StringComparison.Ordinal), $"{operation.Name}: {text}");
             if (operation.Path.Contains("{function}", StringComparison.Ordinal))
             {

@@ -22,11 +22,12 @@ internal static class AsyncInvokeConfigEndpoints
         using var body = call.JsonBody();
         AsyncInvokeConfig? put = null;
         var qualifier = call.Qualifier;
-        var function = await FunctionEndpoints.ChangeAsync(call, call.Function, (grain, now) =>
+        var function = await FunctionEndpoints.ChangeAsync(call, call.Function, async (grain, now) =>
         {
             NeedQualifier(now, qualifier);
             put = AsyncConfigInput.Merge(body.RootElement, now.AsyncConfigs.GetValueOrDefault(qualifier), call.Account);
-            return grain.SetAsyncConfig(qualifier, put, now.Revision, CancellationToken.None);
+            await DestinationEndpoints.CheckAsync(call, put, now.AsyncConfigs.GetValueOrDefault(qualifier));
+            return await grain.SetAsyncConfig(qualifier, put, now.Revision, CancellationToken.None);
         });
 
         // Somebody may have removed it since; what was put is still the truth of this call.

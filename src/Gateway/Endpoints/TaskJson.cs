@@ -68,6 +68,7 @@ internal static class TaskJson
         json.WriteString("outcome", task.Outcome?.ToString());
         json.WriteString("errorMessage", task.ErrorMessage);
         json.WriteString("destinationStatus", task.DestinationStatus);
+        WriteDelivery(json, task.Delivery);
         WriteBytes(json, "payload", task.Payload);
         WriteBytes(json, "result", task.Result);
         json.WriteNumber("resultBytes", task.ResultBytes);
@@ -84,6 +85,23 @@ internal static class TaskJson
         }
 
         json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private static void WriteDelivery(Utf8JsonWriter json, DeliveryView? delivery)
+    {
+        if (delivery is null)
+        {
+            json.WriteNull("delivery");
+            return;
+        }
+
+        json.WriteStartObject("delivery");
+        json.WriteString("deliveryId", delivery.DeliveryId);
+        json.WriteString("destination", delivery.Target);
+        json.WriteNumber("attempts", delivery.Attempts);
+        json.WriteString("reason", delivery.Fault);
+        WriteTime(json, "nextAt", delivery.NextAt);
         json.WriteEndObject();
     }
 

@@ -76,6 +76,11 @@ internal static class ApiErrors
     public static ApiException LogNotFound(string taskId, int attempt) =>
         new(404, "LogNotFound", $"No log of task '{taskId}', attempt {attempt} is kept any more.");
 
+    public static ApiException DeadLetterNotFound(string taskId) =>
+        new(404, "DeadLetterNotFound", $"Task '{taskId}' has no message that could not be delivered.");
+
+    public static ApiException TopicNotFound(string topic) => new(404, "TopicNotFound", $"Topic '{topic}' does not exist.");
+
     public static ApiException NodeNotFound(string node) => new(404, "NodeNotFound", $"The region knows no node '{node}'.");
 
     public static ApiException CardNotFound(string card) => new(404, "CardNotFound", $"No node of the region has a card '{card}'.");

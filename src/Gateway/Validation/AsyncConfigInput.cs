@@ -1,4 +1,5 @@
 using System.Text.Json;
+using GpuTasks.Destinations;
 using GpuTasks.Functions;
 
 namespace GpuTasks.Gateway.Validation;
@@ -35,21 +36,21 @@ internal static class AsyncConfigInput
     private static string? Destination(JsonFields destinations, string name, string account)
     {
         var fields = destinations.Object(name);
-        var target = fields?.Text("destination");
+        var target = fields?.Text("destination", DestinationTarget.MaxLength);
         if (string.IsNullOrEmpty(target))
         {
             return null;
         }
 
-        if (!FunctionArn.TryParse(target, out var arn))
+        if (!DestinationTarget.TryParse(target, out var parsed))
         {
             fields!.Faults.Add(
                 fields.PathOf("destination"),
-                "must name a function as acs:fc:{region}:{account}:functions/{name}; queues, topics and event buses are not supported");
+                "must be a function as acs:fc:{region}:{account}:functions/{name}, a webhook as https://..., or an internal topic as topic:{name}; other queues and event buses are not supported");
         }
-        else if (arn.Account.Length > 0 && arn.Account != account)
+        else if (parsed.Account.Length > 0 && parsed.Account != account)
         {
-            fields!.Faults.Add(fields.PathOf("destination"), "must be a function of your own account");
+            fields!.Faults.Add(fields.PathOf("destination"), "must be of your own account");
         }
 
         return target;

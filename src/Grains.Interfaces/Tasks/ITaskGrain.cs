@@ -1,3 +1,4 @@
+using GpuTasks.Destinations;
 using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
 using Orleans.Concurrency;
@@ -77,6 +78,20 @@ public interface ITaskGrain : IGrainWithStringKey
     /// <summary>The function is gone: a waiting task becomes Invalid, a running one is stopped.</summary>
     [Alias("FunctionDeleted")]
     Task FunctionDeleted(CancellationToken cancellationToken = default);
+
+    /// <summary>Its message that could not be delivered, whole, or null if there is none.</summary>
+    [Alias("GetDeadLetter"), ReadOnly]
+    Task<DeadLetterView?> GetDeadLetter(CancellationToken cancellationToken = default);
+
+    /// <summary>Has that message delivered after all, under the same id, for another 24 h.</summary>
+    /// <returns>True if it is on its way, also to a repeat; false if there is none.</returns>
+    [Alias("Redeliver")]
+    Task<bool> Redeliver(CancellationToken cancellationToken = default);
+
+    /// <summary>Forgets that message.</summary>
+    /// <returns>False if there was none.</returns>
+    [Alias("DeleteDeadLetter")]
+    Task<bool> DeleteDeadLetter(CancellationToken cancellationToken = default);
 
     /// <summary>Something that was due by the task's own stored times is due now.</summary>
     [Alias("Wake")]

@@ -70,7 +70,7 @@ public sealed record TaskSnapshot
     /// <summary>True when the function's answer was longer than <see cref="Result"/> can be, or than what is kept of it.</summary>
     [Id(17)] public bool ResultTruncated { get; init; }
 
-    /// <summary>Delivery state of the destination: empty, <c>Succeeded</c> or <c>Failed</c>.</summary>
+    /// <summary>How its destination was told: empty before the first try, <c>Retrying</c> after a miss, then <c>Succeeded</c> or <c>Failed</c>.</summary>
     [Id(18)] public string DestinationStatus { get; init; } = "";
 
     /// <summary>History, oldest first; bounded, see <c>ARCHITECTURE.md</c>.</summary>
@@ -93,7 +93,24 @@ public sealed record TaskSnapshot
 
     /// <summary>Version that runs it, or null for <c>LATEST</c>.</summary>
     [Id(40)] public string? Version { get; init; }
+
+    /// <summary>Message to a destination that is not delivered, or null.</summary>
+    [Id(41)] public DeliveryView? Delivery { get; init; }
 }
+
+/// <summary>A message to a destination that is not delivered yet, or was given up.</summary>
+/// <param name="DeliveryId">The same for each try.</param>
+/// <param name="Target">Destination as configured when the task was submitted.</param>
+/// <param name="Attempts">Deliveries tried.</param>
+/// <param name="Fault">Why it was missed last, or empty.</param>
+/// <param name="NextAt">When it is tried next; null if it was given up.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.DeliveryView")]
+public sealed record DeliveryView(
+    [property: Id(0)] string DeliveryId,
+    [property: Id(1)] string Target,
+    [property: Id(2)] int Attempts,
+    [property: Id(3)] string Fault,
+    [property: Id(4)] DateTimeOffset? NextAt);
 
 /// <summary>A function's answer.</summary>
 /// <param name="Data">All that is kept of it.</param>

@@ -26,16 +26,18 @@ public static class DestinationMessage
         return JsonSerializer.SerializeToUtf8Bytes(
             new Body(
                 state.EndedAt!.Value.ToUnixTimeMilliseconds(),
-                new RequestContext(submission.RequestId, $"acs:fc:{region}:{key.Account}:functions/{key.Function}", error, state.Attempt),
+                new RequestContext(submission.RequestId, $"acs:fc:{region}:{key.Account}:functions/{key.Function}", error, state.Attempt, key.TaskId),
                 Text(submission.Payload),
-                new ResponseContext(200, error),
-                Text(response.Length > MaxResponseBytes ? response[..MaxResponseBytes] : response)),
+                new ResponseContext(200, error, state.ResultTruncated || response.Length > MaxResponseBytes),
+                Text(TaskViews.Cut(response, MaxResponseBytes))),
             DestinationJson.Default.Body);
     }
 
-    /// <summary>Id of the task that a delivery submits to a function: the same for each try, so that a repeat is recognised.</summary>
-    public static string TaskIdOf(OutboxEntry entry) =>
-        "d-" + Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(entry.DeliveryId)))[..32];
+    /// <summary>
+    /// A delivery's id as its target sees it: <c>webhook-id</c>, the id of the task that it submits to a function, or of a message in a topic.
+    /// The same for each try, so that a repeat is recognised.
+    /// </summary>
+    public static string IdOf(string deliveryId) => "d-" + Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(deliveryId)))[..32];
 
     // Bytes that are no text are told as base64, as the API shows them.
     private static string Text(byte[] bytes)
@@ -52,9 +54,10 @@ public static class DestinationMessage
 
     internal sealed record Body(long Timestamp, RequestContext RequestContext, string RequestPayload, ResponseContext ResponseContext, string ResponsePayload);
 
-    internal sealed record RequestContext(string RequestId, string FunctionArn, string Condition, int ApproximateInvokeCount);
+    internal sealed record RequestContext(string RequestId, string FunctionArn, string Condition, int ApproximateInvokeCount, string TaskId);
 
-    internal sealed record ResponseContext(int StatusCode, string FunctionError);
+    internal sealed record ResponseContext(
+        int StatusCode, string FunctionError, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Truncated);
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]

@@ -23,6 +23,9 @@ public static class StoreNames
 
     /// <summary>State name of the rows of a function's triggers.</summary>
     public const string Triggers = "triggers";
+
+    /// <summary>State name of the rows of an account's webhook secrets.</summary>
+    public const string Webhooks = "webhooks";
 }
 
 /// <summary>
@@ -67,6 +70,9 @@ public sealed record IndexColumns
 
     /// <summary>When it must be woken if it has not moved on, or null for never.</summary>
     public long? WakeAt { get; init; }
+
+    /// <summary>When its message to a destination was given up, while that is kept.</summary>
+    public long? DeadAt { get; init; }
 }
 
 /// <summary>A state whose rows can be listed.</summary>

@@ -6,13 +6,14 @@ using Microsoft.Extensions.Options;
 namespace GpuTasks.Tasks;
 
 /// <summary>
-/// Deletes ended tasks and entries of the audit log once they are no longer kept: one small batch at a time, with pauses so that it never takes more than
-/// a small part of what the store can do. It remembers nothing; the store's index says what is next.
+/// Deletes ended tasks, entries of the audit log and messages of topics once they are no longer kept: one small batch at a time, with pauses so
+/// that it never takes more than a small part of what the store can do. It remembers nothing; the store's index says what is next.
 /// </summary>
 [GrainType("purger")]
 public sealed partial class PurgerGrain(
     ITaskPurge tasks,
     IAuditLog audit,
+    ITopicStore topics,
     IOptions<RetentionOptions> options,
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider clock,
     ILogger<PurgerGrain> logger) : Grain, IPurgerGrain, IRemindable
@@ -49,7 +50,8 @@ public sealed partial class PurgerGrain(
         {
             var begun = clock.GetTimestamp();
             var isMore = await PurgeAsync(recorded: true, cancellationToken) | await PurgeAsync(recorded: false, cancellationToken)
-                | await audit.PurgeAsync(clock.GetUtcNow() - TimeSpan.FromDays(options.Value.AuditDays), options.Value.BatchRows, cancellationToken) == options.Value.BatchRows;
+                | await audit.PurgeAsync(clock.GetUtcNow() - TimeSpan.FromDays(options.Value.AuditDays), options.Value.BatchRows, cancellationToken) == options.Value.BatchRows
+                | await topics.PurgeAsync(clock.GetUtcNow() - options.Value.KeptFor(recorded: true), options.Value.TopicMessages, options.Value.BatchRows, cancellationToken);
             if (isMore)
             {
                 var rest = PauseFactor * clock.GetElapsedTime(begun);

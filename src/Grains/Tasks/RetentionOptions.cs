@@ -8,7 +8,7 @@ public sealed class RetentionOptions
     /// <summary>Configuration section.</summary>
     public const string Section = "GpuTasks:Retention";
 
-    /// <summary>Days that a recorded task is kept after its end: 0 (for ever) to 3,650, default 7; fractions are allowed.</summary>
+    /// <summary>Days that a recorded task is kept after its end, a dead letter after it was given up, and a message in a topic: 0 (for ever) to 3,650, default 7; fractions are allowed.</summary>
     [Range(0d, 3_650d)]
     public double Days { get; set; } = 7;
 
@@ -19,6 +19,10 @@ public sealed class RetentionOptions
     /// <summary>Days that an entry of the audit log is kept: 1 to 3,650, default 90.</summary>
     [Range(1, 3_650)]
     public int AuditDays { get; set; } = 90;
+
+    /// <summary>Messages that an internal topic keeps, the latest, besides being bounded by <see cref="Days"/>: 100 to 10,000,000, default 10,000.</summary>
+    [Range(100, 10_000_000)]
+    public int TopicMessages { get; set; } = 10_000;
 
     /// <summary>Most tasks deleted by one statement: 1 to 5,000, default 500.</summary>
     [Range(1, 5_000)]

@@ -26,6 +26,9 @@ public sealed partial class SweeperGrain(
     private IGrainTimer? timer;
     private DateTimeOffset nextFunctions;
 
+    // Deliveries stay due while they are made, so each sweep goes on where the last one ended instead of waking the same again.
+    private DueDelivery? lastDelivery;
+
     /// <inheritdoc />
     public async Task EnsureRunning(CancellationToken cancellationToken = default)
     {
@@ -42,7 +45,9 @@ public sealed partial class SweeperGrain(
         {
             var now = clock.GetUtcNow();
             var due = await index.DueAsync(now, Batch, cancellationToken);
-            await Task.WhenAll(due.Select(WakeAsync));
+            var deliveries = await index.DueDeliveriesAsync(now, lastDelivery, Batch, cancellationToken);
+            lastDelivery = deliveries.Count == Batch ? deliveries[^1] : null;
+            await Task.WhenAll(due.Concat(deliveries.Select(delivery => delivery.Key)).Select(WakeAsync));
             if (now >= nextFunctions)
             {
                 nextFunctions = now + FunctionsPeriod;

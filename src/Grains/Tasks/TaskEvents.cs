@@ -1,3 +1,4 @@
+using GpuTasks.Destinations;
 using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
 
@@ -59,5 +60,14 @@ public sealed record DestinationTold(DateTimeOffset At) : TaskEvent(At);
 
 /// <summary>The destination could not be told.</summary>
 /// <param name="At">When.</param>
-/// <param name="Final">True when trying again cannot help.</param>
-public sealed record DestinationMissed(DateTimeOffset At, bool Final) : TaskEvent(At);
+/// <param name="Fault">Why.</param>
+/// <param name="KeptUntil">How long it is kept if this is the end of it.</param>
+public sealed record DestinationMissed(DateTimeOffset At, DeliveryFault Fault, DateTimeOffset KeptUntil) : TaskEvent(At);
+
+/// <summary>Somebody wants a message that was given up to be delivered after all.</summary>
+/// <param name="At">When.</param>
+public sealed record RedeliveryRequested(DateTimeOffset At) : TaskEvent(At);
+
+/// <summary>A message that was given up is no longer wanted.</summary>
+/// <param name="At">When.</param>
+public sealed record DeadLetterDeleted(DateTimeOffset At) : TaskEvent(At);

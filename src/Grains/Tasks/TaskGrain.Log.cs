@@ -16,8 +16,8 @@ public sealed partial class TaskGrain
     [LoggerMessage(LogLevel.Warning, "Task {TaskId}: telling its destination failed and will be tried again")]
     private partial void LogDeliveryFailed(Exception exception, TaskKey taskId);
 
-    [LoggerMessage(LogLevel.Information, "Task {TaskId}: destination {Target} was not told: {Reason}")]
-    private partial void LogNotDelivered(TaskKey taskId, string target, string reason);
+    [LoggerMessage(LogLevel.Information, "Task {TaskId}: its destination was not told (for good: {Final}): {Reason}")]
+    private partial void LogNotDelivered(TaskKey taskId, bool final, string reason);
 
     [LoggerMessage(LogLevel.Warning, "Task {TaskId}, attempt {Attempt}: given up on node {Node}; leased: {Leased}, silent for {Silence:0} s")]
     private partial void LogGivenUp(TaskKey taskId, int attempt, string node, bool leased, double silence);

@@ -36,6 +36,11 @@ public sealed partial class TaskGrain(
     /// <summary>By how much the clock of the silo that purges may be ahead of this one.</summary>
     private static readonly TimeSpan ClockDifference = TimeSpan.FromMinutes(1);
 
+    /// <summary>A message that is due so soon is waited for here instead of being left to the sweeper.</summary>
+    private static readonly TimeSpan ShortPause = TimeSpan.FromSeconds(3);
+
+    private static readonly TimeSpan ForEver = TimeSpan.FromDays(36_500);
+
     // Read when it is first needed instead of at activation, so that a new task is one write and no read.
     private IGrainState<TaskState> store = new GrainState<TaskState>();
 
@@ -175,6 +180,40 @@ public sealed partial class TaskGrain(
     }
 
     /// <inheritdoc />
+    public async Task<DeadLetterView?> GetDeadLetter(CancellationToken cancellationToken = default)
+    {
+        await LoadAsync();
+        return State.DeadLetter is null ? null : State.ToDeadLetter(DestinationMessage.Of(State, region.Value.Region));
+    }
+
+    /// <inheritdoc />
+    public async Task<bool> Redeliver(CancellationToken cancellationToken = default)
+    {
+        await LoadAsync();
+        if (State.DeadLetter is not null)
+        {
+            // It may have failed again by the time that this returns.
+            await ApplyAsync(new RedeliveryRequested(clock.GetUtcNow()));
+            return true;
+        }
+
+        return State.Outbox is not null;
+    }
+
+    /// <inheritdoc />
+    public async Task<bool> DeleteDeadLetter(CancellationToken cancellationToken = default)
+    {
+        await LoadAsync();
+        if (State.DeadLetter is null)
+        {
+            return false;
+        }
+
+        await ApplyAsync(new DeadLetterDeleted(clock.GetUtcNow()));
+        return true;
+    }
+
+    /// <inheritdoc />
     public async Task Wake(CancellationToken cancellationToken = default)
     {
         await LoadAsync();
@@ -308,9 +347,9 @@ public sealed partial class TaskGrain(
             TalkToNodeAsync().Ignore();
         }
 
-        if (State.Status.IsFinal() && State.Outbox is null)
+        if (State.Status.IsFinal() && timer is null)
         {
-            // Nothing will happen to it any more.
+            // Nothing will happen to it any more, or not soon; the sweeper wakes it then.
             DeactivateOnIdle();
         }
     }
@@ -329,19 +368,21 @@ public sealed partial class TaskGrain(
             catch (Exception exception)
             {
                 LogDeliveryFailed(exception, Key);
-                fault = new DeliveryFault(Final: false, exception.Message);
+                fault = new DeliveryFault(Final: false, "The platform itself could not deliver it; its log says why.");
             }
 
-            if (fault is not null)
+            if (fault is { Tried: true })
             {
-                LogNotDelivered(Key, State.Outbox?.Target ?? "", fault.Message);
+                LogNotDelivered(Key, fault.Final, fault.Message);
             }
 
-            await ApplyAsync(fault is null ? new DestinationTold(clock.GetUtcNow()) : new DestinationMissed(clock.GetUtcNow(), fault.Final));
+            var now = clock.GetUtcNow();
+            await ApplyAsync(fault is null ? new DestinationTold(now) : new DestinationMissed(now, fault, now + (retention.Value.KeptFor(recorded: true) ?? ForEver)));
         }
         finally
         {
             telling = false;
+            Act();
         }
     }
 
@@ -498,7 +539,8 @@ public sealed partial class TaskGrain(
             GpuTaskStatus.Retrying => State.WakeAt - now,
             GpuTaskStatus.Running => Earlier(State.WakeAt, nextRunCheck) - now,
             GpuTaskStatus.Stopping => State.WakeAt - now,
-            _ when State.Outbox is not null => telling ? RetryEffectAfter : State.WakeAt - now,
+            _ when telling => RetryEffectAfter,
+            _ when State.Outbox is not null && State.WakeAt - now < ShortPause => State.WakeAt - now,
             _ => null,
         };
         if (next is null)

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using GpuTasks.Destinations;
 using static GpuTasks.Tasks.GpuTaskStatus;
 using static GpuTasks.Tasks.TaskEffects;
 
@@ -19,8 +20,11 @@ public static class TaskMachine
     /// </summary>
     public static readonly TimeSpan OrderCheckAfter = TimeSpan.FromSeconds(15);
 
-    /// <summary>How long a destination is tried: 24 h.</summary>
-    public static readonly TimeSpan DeliveryPatience = TimeSpan.FromHours(24);
+    /// <summary>
+    /// How long after a task's end its message is looked for by its stored time. Its own activation sends it at once; this is
+    /// for a message whose sender died, and longer than one try.
+    /// </summary>
+    public static readonly TimeSpan DeliveryCheckAfter = TimeSpan.FromSeconds(30);
 
     private static readonly TimeSpan CancelRepeat = TimeSpan.FromSeconds(10);
 
@@ -58,8 +62,17 @@ public static class TaskMachine
         (Stopping, RunLost) => End(s, e, Stopped, ""),
         (Running, RunEnded x) => AfterFailure(WithReport(s, x), e, OutcomeOf(s, x), MessageOf(s, x), FreeSlot),
         (Running, RunLost) => AfterFailure(s, e, RunOutcome.NodeLost, "The instance that ran it is gone.", FreeSlot),
-        (_, DestinationTold) when s.Outbox is not null => Close(s, "Succeeded"),
-        (_, DestinationMissed x) when s.Outbox is not null => x.Final || x.At - s.EndedAt >= DeliveryPatience ? Close(s, "Failed") : Postpone(s, s.Outbox, x),
+        (_, DestinationTold) when s.Outbox is not null => s with { DestinationStatus = "Succeeded", Outbox = null, WakeAt = null, Pending = TaskEffects.None },
+        (_, DestinationMissed x) when s.Outbox is { } entry => Miss(s, entry, x),
+        (_, RedeliveryRequested) when s.DeadLetter is { } dead => s with
+        {
+            DestinationStatus = "Retrying",
+            DeadLetter = null,
+            Outbox = new OutboxEntry(dead.DeliveryId, dead.Target, dead.Attempts) { Fault = dead.Fault, ReplayedAt = e.At },
+            WakeAt = e.At + DeliveryCheckAfter,
+            Pending = Notify,
+        },
+        (_, DeadLetterDeleted or WakeTimeReached) when s.DeadLetter is not null => s with { DeadLetter = null, WakeAt = null },
         _ => s, // Repeats and lost races are normal.
     };
 
@@ -67,14 +80,26 @@ public static class TaskMachine
         ? ""
         : $"The answer has {answer.Length} bytes, more than returnPayload holds; /v1/functions/{{function}}/tasks/{{taskId}}/result has all of them.";
 
-    private static TaskState Close(TaskState s, string delivery) => s with { DestinationStatus = delivery, Outbox = null, WakeAt = null, Pending = TaskEffects.None };
-
-    private static TaskState Postpone(TaskState s, OutboxEntry entry, DestinationMissed x) => s with
+    private static TaskState Miss(TaskState s, OutboxEntry entry, DestinationMissed x)
     {
-        Outbox = entry with { Attempts = entry.Attempts + 1 },
-        WakeAt = x.At + TimeSpan.FromSeconds(Math.Min(600, 1 << Math.Min(entry.Attempts, 10))),
-        Pending = TaskEffects.None,
-    };
+        var missed = entry with
+        {
+            Attempts = entry.Attempts + (x.Fault.Tried ? 1 : 0),
+            Pauses = entry.Pauses + 1,
+            Fault = x.Fault.Tried || entry.Fault.Length == 0 ? x.Fault.Message : entry.Fault,
+        };
+        var next = x.Fault.Final ? null : DeliveryPlan.Next(entry.DeliveryId, entry.Pauses, entry.ReplayedAt ?? s.EndedAt!.Value, x.At, x.Fault.RetryAfter);
+        return next is null
+            ? s with
+            {
+                DestinationStatus = "Failed",
+                Outbox = null,
+                DeadLetter = new DeadLetter(missed.DeliveryId, missed.Target, missed.Attempts, missed.Fault, x.At),
+                WakeAt = x.KeptUntil,
+                Pending = TaskEffects.None,
+            }
+            : s with { DestinationStatus = missed.Attempts > 0 ? "Retrying" : s.DestinationStatus, Outbox = missed, WakeAt = next, Pending = TaskEffects.None };
+    }
 
     private static TaskState Accept(Submitted x) => Note(
         new TaskState
@@ -146,9 +171,10 @@ public static class TaskMachine
         {
             Status = status,
             EndedAt = e.At,
-            WakeAt = target is null ? null : e.At,
+            WakeAt = target is null ? null : e.At + DeliveryCheckAfter,
             ErrorMessage = status is Succeeded ? "" : message.Length > 0 ? message : s.ErrorMessage,
-            Outbox = target is null ? null : new OutboxEntry($"{s.Key!.Value}:{status}", target, 0),
+            // The time is in it because the id of a task that was purged may be used again.
+            Outbox = target is null ? null : new OutboxEntry($"{s.Key!.Value}:{s.EnqueuedAt.ToUnixTimeMilliseconds()}:{status}", target, 0),
             Pending = (target is null ? TaskEffects.None : Notify) | (s.Status.HoldsSlot() ? FreeSlot : LeaveQueue),
         };
         return Note(ended, e, status is Failed ? Detail(s.Outcome ?? RunOutcome.FunctionError, message) : message);

@@ -102,11 +102,14 @@ public sealed record TaskState : IIndexed, IHasBlobs<TaskState>
     /// <summary>Instance whose failed launch was counted last, so that a repeat is recognised.</summary>
     public string LastFailedLaunch { get; init; } = "";
 
-    /// <summary>Delivery state of the destination: empty, <c>Succeeded</c> or <c>Failed</c>.</summary>
+    /// <summary>How its destination was told: empty before the first try, <c>Retrying</c> after a miss, then <c>Succeeded</c> or <c>Failed</c>.</summary>
     public string DestinationStatus { get; init; } = "";
 
     /// <summary>Message still to be delivered to a destination, or null.</summary>
     public OutboxEntry? Outbox { get; init; }
+
+    /// <summary>Message that could not be delivered, while it is kept; its time ends at <see cref="WakeAt"/>.</summary>
+    public DeadLetter? DeadLetter { get; init; }
 
     /// <summary>History, oldest first.</summary>
     public IReadOnlyList<TaskEventRecord> Events { get; init; } = [];
@@ -162,11 +165,30 @@ public sealed record TaskState : IIndexed, IHasBlobs<TaskState>
         StartedAt = RunStartedAt?.ToUnixTimeMilliseconds(),
         EndedAt = EndedAt?.ToUnixTimeMilliseconds(),
         WakeAt = WakeAt?.ToUnixTimeMilliseconds(),
+        DeadAt = DeadLetter?.At.ToUnixTimeMilliseconds(),
     };
 }
 
 /// <summary>One message to a destination, delivered at least once under the same id.</summary>
-/// <param name="DeliveryId">Stable over retries.</param>
+/// <param name="DeliveryId">Stable over retries and replays.</param>
 /// <param name="Target">Destination as configured.</param>
 /// <param name="Attempts">Deliveries tried.</param>
-public sealed record OutboxEntry(string DeliveryId, string Target, int Attempts);
+public sealed record OutboxEntry(string DeliveryId, string Target, int Attempts)
+{
+    /// <summary>Pauses so far: one for each miss, and for each time that there was no place to try.</summary>
+    public int Pauses { get; init; }
+
+    /// <summary>Why it was missed last, or empty.</summary>
+    public string Fault { get; init; } = "";
+
+    /// <summary>When it was put out once more; null for the first time, which began with the task's end.</summary>
+    public DateTimeOffset? ReplayedAt { get; init; }
+}
+
+/// <summary>A message that was given up.</summary>
+/// <param name="DeliveryId">Id of the delivery.</param>
+/// <param name="Target">Destination as configured.</param>
+/// <param name="Attempts">Deliveries tried.</param>
+/// <param name="Fault">Why the last of them was missed.</param>
+/// <param name="At">When it was given up.</param>
+public sealed record DeadLetter(string DeliveryId, string Target, int Attempts, string Fault, DateTimeOffset At);

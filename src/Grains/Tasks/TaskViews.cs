@@ -1,3 +1,5 @@
+using GpuTasks.Destinations;
+
 namespace GpuTasks.Tasks;
 
 /// <summary>What others may see of a stored task.</summary>
@@ -32,6 +34,7 @@ public static class TaskViews
             ResultTruncated = state.ResultTruncated || state.Result?.Length > MaxShownResult,
             ResultBytes = state.Result?.Length ?? 0,
             DestinationStatus = state.DestinationStatus,
+            Delivery = DeliveryOf(state),
             Events = state.Events,
             Recorded = submission.Recorded,
             Version = submission.Version,
@@ -41,25 +44,52 @@ public static class TaskViews
         };
     }
 
+    /// <summary>The message of a task that could not be delivered, or null if there is none.</summary>
+    /// <param name="state">A task.</param>
+    /// <param name="message">The message itself, or null to leave it out.</param>
+    public static DeadLetterView? ToDeadLetter(this TaskState state, byte[]? message) => state.DeadLetter is not { } dead ? null : new DeadLetterView
+    {
+        Key = state.Key!.Value,
+        Status = state.Status,
+        DeliveryId = DestinationMessage.IdOf(dead.DeliveryId),
+        Target = dead.Target,
+        Attempts = dead.Attempts,
+        Fault = dead.Fault,
+        EndedAt = state.EndedAt!.Value,
+        At = dead.At,
+        KeptUntil = state.WakeAt!.Value,
+        Message = message,
+    };
+
+    private static DeliveryView? DeliveryOf(TaskState state) =>
+        state.Outbox is { } entry ? new DeliveryView(DestinationMessage.IdOf(entry.DeliveryId), entry.Target, entry.Attempts, entry.Fault, state.WakeAt)
+        : state.DeadLetter is { } dead ? new DeliveryView(DestinationMessage.IdOf(dead.DeliveryId), dead.Target, dead.Attempts, dead.Fault, NextAt: null)
+        : null;
+
     /// <summary>Longest answer in a task's record (contract 2.3).</summary>
     public const int MaxShownResult = 1 << 20;
 
-    /// <summary>As much of an answer as a task's record holds. Text is not cut inside of a character.</summary>
-    public static byte[] Shown(byte[] result)
+    /// <summary>As much of an answer as a task's record holds.</summary>
+    public static byte[] Shown(byte[] result) => Cut(result, MaxShownResult);
+
+    /// <summary>The beginning of what may be a text, not cut inside of a character.</summary>
+    /// <param name="bytes">The whole.</param>
+    /// <param name="most">Most bytes to give.</param>
+    public static byte[] Cut(byte[] bytes, int most)
     {
-        if (result.Length <= MaxShownResult)
+        if (bytes.Length <= most)
         {
-            return result;
+            return bytes;
         }
 
         // A byte that goes on with a character is 10xxxxxx, and a character has at most three of them.
-        var end = MaxShownResult;
-        while (end > MaxShownResult - 4 && (result[end] & 0xC0) == 0x80)
+        var end = most;
+        while (end > most - 4 && (bytes[end] & 0xC0) == 0x80)
         {
             end--;
         }
 
-        return result[..((result[end] & 0xC0) == 0x80 ? MaxShownResult : end)];
+        return bytes[..((bytes[end] & 0xC0) == 0x80 ? most : end)];
     }
 
     /// <summary>Id of an attempt's run: <c>{taskId}.{attempt}</c>. Task ids hold no dot, so it can be read back.</summary>

@@ -35,6 +35,8 @@ public static class StoreSiloBuilderExtensions
         builder.Services.AddSingleton<BlobParts>();
         builder.Services.AddSingleton<ITaskIndex, TaskIndex>();
         builder.Services.AddSingleton<ITaskPurge, TaskPurge>();
+        builder.Services.AddSingleton<IDeadLetterIndex, DeadLetterIndex>();
+        builder.Services.AddSingleton<ITopicStore, TopicStore>();
         builder.Services.AddSingleton<IFunctionIndex, FunctionIndex>();
         builder.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, StoreLifetime>();
         if (options.GroupCommit)

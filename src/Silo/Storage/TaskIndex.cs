@@ -87,6 +87,21 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
         return await database.QueryAsync(LiveText(ofVersion: version is not null), parameters, r => r.GetString(0), cancellationToken);
     }
 
+    public async Task<IReadOnlyList<DueDelivery>> DueDeliveriesAsync(DateTimeOffset now, DueDelivery? after, int limit, CancellationToken cancellationToken)
+    {
+        List<(string, object)> parameters = [("now", now.ToUnixTimeMilliseconds()), ("limit", limit)];
+        if (after is { } last)
+        {
+            parameters.AddRange([("at", last.WakeAt), ("key", last.Key.ToString())]);
+        }
+
+        return await database.QueryAsync(
+            DueDeliveriesText(goesOn: after is not null),
+            parameters,
+            r => new DueDelivery(new TaskKey(r.GetString(0), r.GetString(1), r.GetString(2)), r.GetInt64(3)),
+            cancellationToken);
+    }
+
     public async Task<IReadOnlyList<TaskKey>> DueAsync(DateTimeOffset now, int limit, CancellationToken cancellationToken) =>
         await database.QueryAsync(
             DueText,
@@ -118,7 +133,13 @@ internal sealed class TaskIndex(StoreDatabase database, SystemTextJsonStorageSer
 
     internal const string DueText =
         "select account, function, task_id from grain_state "
-        + "where kind = 'task' and wake_at is not null and wake_at <= @now order by wake_at, key limit @limit";
+        + "where kind = 'task' and wake_at is not null and ended_at is null and wake_at <= @now order by wake_at, key limit @limit";
+
+    internal static string DueDeliveriesText(bool goesOn) =>
+        "select account, function, task_id, wake_at from grain_state "
+        + "where kind = 'task' and wake_at is not null and ended_at is not null and wake_at <= @now "
+        + (goesOn ? "and (wake_at, key) > (@at, @key) " : "")
+        + "order by wake_at, key limit @limit";
 
     internal const string FewText =
         "select 1 from grain_state where kind = 'task' and key >= @low and key < @high limit @limit";

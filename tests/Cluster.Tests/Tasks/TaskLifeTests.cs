@@ -361,25 +361,6 @@ public sealed class TaskLifeTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_destination_that_does_not_exist_yet_is_tried_again_and_a_foreign_one_is_given_up()
-    {
-        var function = await FunctionAsync();
-        var later = Task(function, "later");
-        await later.Submit(Submission("ok") with { OnSuccess = "acs:fc:::functions/comes-later" });
-        var foreign = Task(function, "foreign");
-        await foreign.Submit(Submission("ok") with { OnSuccess = "acs:fc::1002:functions/theirs" });
-        await UntilFinalAsync(later);
-        await UntilFinalAsync(foreign);
-        await cluster.Client.GetGrain<IFunctionGrain>("1001/comes-later").Create((await function.Get())!.Spec with { Name = "comes-later" });
-        var limit = DateTime.UtcNow + Deadline;
-        while ((await later.Get(false))!.DestinationStatus != "Succeeded" || (await foreign.Get(false))!.DestinationStatus != "Failed")
-        {
-            Assert.True(DateTime.UtcNow < limit, "The deliveries are not noted.");
-            await System.Threading.Tasks.Task.Delay(50);
-        }
-    }
-
-    [Fact]
     public async Task Tasks_of_different_versions_run_on_instances_of_their_own_definition()
     {
         await HaveCardsAsync(4);

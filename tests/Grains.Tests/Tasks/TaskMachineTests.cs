@@ -1,4 +1,5 @@
 using CsCheck;
+using GpuTasks.Destinations;
 using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
 using GpuTasks.Tasks;
@@ -242,25 +243,95 @@ public sealed class TaskMachineTests
     }
 
     [Fact]
-    public void A_destination_is_tried_with_growing_pauses_for_a_day()
+    public void A_destination_is_tried_with_growing_pauses_for_a_day_and_then_kept_as_a_dead_letter()
     {
-        var s = TaskMachine.Apply(TaskMachine.Apply(Enqueue(onSuccess: "ok"), new SlotAssigned(T0, Slot("s1"))), new RunEnded(T0, Report(RunOutcome.Succeeded)));
-        Assert.Equal(T0, s.WakeAt);
-        Assert.Equal("Failed", TaskMachine.Apply(s, new DestinationMissed(T0, Final: true)).DestinationStatus);
+        var s = Told();
+        Assert.Equal((T0 + TaskMachine.DeliveryCheckAfter, ""), (s.WakeAt, s.DestinationStatus));
+        var id = s.Outbox!.DeliveryId;
         var at = T0;
         var tries = 0;
         while (s.Outbox is not null)
         {
-            s = TaskMachine.Apply(s, new DestinationMissed(at, Final: false));
-            Assert.True(++tries < 1000);
-            Assert.True(s.Outbox is null || s.WakeAt > at);
-            at = s.WakeAt ?? at;
+            s = TaskMachine.Apply(s, Missed(at, $"fault {++tries}"));
+            Assert.True(tries < 1000);
+            Assert.True(s.WakeAt > at);
+            Assert.Equal(s.Outbox is null ? "Failed" : "Retrying", s.DestinationStatus);
+            at = s.Outbox is null ? at : s.WakeAt!.Value;
         }
 
-        Assert.Equal((Succeeded, "Failed"), (s.Status, s.DestinationStatus));
-        Assert.InRange((at - T0).TotalHours, 24, 24.2);
+        Assert.Equal(T0.AddHours(24), at);
+        Assert.Equal(new DeadLetter(id, "ok", tries, $"fault {tries}", at), s.DeadLetter);
+        Assert.Equal((Succeeded, at.ToUnixTimeMilliseconds()), (s.Status, s.Index!.DeadAt));
         Assert.Same(s, TaskMachine.Apply(s, new DestinationTold(at)));
+        Assert.Same(s, TaskMachine.Apply(s, Missed(at, "late")));
     }
+
+    [Fact]
+    public void A_delivery_that_cannot_succeed_is_a_dead_letter_at_once_and_goes_with_its_time()
+    {
+        var dead = TaskMachine.Apply(Told(), Missed(T0, "gone", isFinal: true));
+        Assert.Equal(("Failed", 1, "gone"), (dead.DestinationStatus, dead.DeadLetter!.Attempts, dead.DeadLetter.Fault));
+        Assert.Equal(T0.AddDays(9), dead.WakeAt);
+        foreach (var e in new TaskEvent[] { new WakeTimeReached(T0.AddDays(9)), new DeadLetterDeleted(T0) })
+        {
+            var forgotten = TaskMachine.Apply(dead, e);
+            Assert.Equal((null, null, null, "Failed"), (forgotten.DeadLetter, forgotten.WakeAt, forgotten.Index!.DeadAt, forgotten.DestinationStatus));
+            Assert.Same(forgotten, TaskMachine.Apply(forgotten, new RedeliveryRequested(T0)));
+        }
+    }
+
+    [Fact]
+    public void A_replay_is_the_same_delivery_with_a_day_of_its_own()
+    {
+        var told = Told();
+        var dead = TaskMachine.Apply(told, Missed(T0, "gone", isFinal: true));
+        var later = T0.AddDays(3);
+        var again = TaskMachine.Apply(dead, new RedeliveryRequested(later));
+        Assert.Equal(("Retrying", told.Outbox!.DeliveryId, 1), (again.DestinationStatus, again.Outbox!.DeliveryId, again.Outbox.Attempts));
+        Assert.True(again.Pending.HasFlag(TaskEffects.Notify));
+        Assert.Null(again.DeadLetter);
+        Assert.Same(again, TaskMachine.Apply(again, new RedeliveryRequested(later)));
+        Assert.NotNull(TaskMachine.Apply(again, Missed(later.AddHours(23), "away")).Outbox);
+        Assert.Null(TaskMachine.Apply(again, Missed(later.AddHours(24), "away")).Outbox);
+        Assert.Equal("Succeeded", TaskMachine.Apply(again, new DestinationTold(later)).DestinationStatus);
+    }
+
+    [Fact]
+    public void A_delivery_that_found_no_place_is_no_try_but_comes_later_each_time()
+    {
+        var s = Told();
+        var waits = new List<TimeSpan>();
+        for (var i = 0; i < 8; i++)
+        {
+            s = TaskMachine.Apply(s, new DestinationMissed(T0, new DeliveryFault(Final: false, "busy") { Tried = false, RetryAfter = TimeSpan.FromMilliseconds(1) }, T0));
+            waits.Add(s.WakeAt!.Value - T0);
+        }
+
+        Assert.Equal((0, 8, ""), (s.Outbox!.Attempts, s.Outbox.Pauses, s.DestinationStatus));
+        Assert.True(waits[^1] > 16 * waits[0]);
+    }
+
+    [Fact]
+    public void What_a_receiver_asks_for_is_kept_within_the_day()
+    {
+        Assert.Equal(T0.AddHours(2), TaskMachine.Apply(Told(), Missed(T0, "busy", after: TimeSpan.FromHours(2))).WakeAt);
+        Assert.Equal(T0.AddHours(24), TaskMachine.Apply(Told(), Missed(T0, "busy", after: TimeSpan.FromDays(30))).WakeAt);
+    }
+
+    [Fact]
+    public void An_id_that_is_used_again_after_its_task_was_purged_makes_another_delivery()
+    {
+        var first = Told();
+        var second = TaskMachine.Apply(new TaskState(), new Submitted(T0.AddDays(8), first.Key!.Value, first.Submission!));
+        second = TaskMachine.Apply(TaskMachine.Apply(second, new SlotAssigned(T0.AddDays(8), Slot("s1"))), new RunEnded(T0.AddDays(8), Report(RunOutcome.Succeeded)));
+        Assert.NotEqual(DestinationMessage.IdOf(first.Outbox!.DeliveryId), DestinationMessage.IdOf(second.Outbox!.DeliveryId));
+    }
+
+    private static TaskState Told() =>
+        TaskMachine.Apply(TaskMachine.Apply(Enqueue(onSuccess: "ok"), new SlotAssigned(T0, Slot("s1"))), new RunEnded(T0, Report(RunOutcome.Succeeded)));
+
+    private static DestinationMissed Missed(DateTimeOffset at, string fault, bool isFinal = false, TimeSpan? after = null) =>
+        new(at, new DeliveryFault(isFinal, fault) { RetryAfter = after }, T0.AddDays(9));
 
     [Fact]
     public void The_same_failed_launch_counts_once()

@@ -10,9 +10,9 @@ public sealed class QueryPlanOnSqliteTests() : QueryPlanTests(new SqliteStore())
     protected override string Fill =>
         """
         with recursive n (i) as (select 0 union all select i + 1 from n where i < 19999)
-        insert into grain_state (key, kind, n0, n1, service, version, payload, account, function, task_id, qualifier, status, listed, priority, enqueued_at, ended_at, wake_at)
+        insert into grain_state (key, kind, n0, n1, service, version, payload, account, function, task_id, qualifier, status, listed, priority, enqueued_at, ended_at, wake_at, dead_at)
         select 'a/f' || (i % 4) || '/t' || i, 'task', 0, 0, 's', 1, x'7b7d', 'a', 'f' || (i % 4), 't' || i, 'LATEST',
-            case when i % 50 = 0 then 'Enqueued' when i % 50 = 1 then 'Running' else 'Succeeded' end, 1, 0, i, i, case when i % 50 < 2 then i end
+            case when i % 50 = 0 then 'Enqueued' when i % 50 = 1 then 'Running' else 'Succeeded' end, 1, 0, i, case when i % 50 > 1 then i end, case when i % 50 < 4 then i end, case when i % 50 = 3 then i end
         from n
         """;
 
@@ -29,9 +29,9 @@ public sealed class QueryPlanOnPostgreSqlTests() : QueryPlanTests(new PostgreSql
 {
     protected override string Fill =>
         """
-        insert into grain_state (key, kind, n0, n1, service, version, payload, account, function, task_id, qualifier, status, listed, priority, enqueued_at, ended_at, wake_at)
+        insert into grain_state (key, kind, n0, n1, service, version, payload, account, function, task_id, qualifier, status, listed, priority, enqueued_at, ended_at, wake_at, dead_at)
         select 'a/f' || (i % 4) || '/t' || i, 'task', 0, 0, 's', 1, '{}', 'a', 'f' || (i % 4), 't' || i, 'LATEST',
-            case when i % 50 = 0 then 'Enqueued' when i % 50 = 1 then 'Running' else 'Succeeded' end, 1, 0, i, i, case when i % 50 < 2 then i end
+            case when i % 50 = 0 then 'Enqueued' when i % 50 = 1 then 'Running' else 'Succeeded' end, 1, 0, i, case when i % 50 > 1 then i end, case when i % 50 < 4 then i end, case when i % 50 = 3 then i end
         from generate_series(0, 19999) as i
         """;
 
@@ -120,6 +120,9 @@ public abstract class QueryPlanTests(TestStore store) : IAsyncLifetime
         Uses("task_live", await ExplainAsync(TaskIndex.LiveText(ofVersion: false), [.. parameters, ("after", "t5")]));
         Uses("task_live", await ExplainAsync(TaskIndex.LiveText(ofVersion: true), [.. parameters, ("after", "t5"), ("line", "f1.2")]));
         Uses("task_due", await ExplainAsync(TaskIndex.DueText, [("now", 100L), ("limit", 20)]));
+        Uses("delivery_due", await ExplainAsync(TaskIndex.DueDeliveriesText(goesOn: false), [("now", 100L), ("limit", 20)]));
+        Uses("delivery_due", await ExplainAsync(TaskIndex.DueDeliveriesText(goesOn: true), [("now", 1_000L), ("limit", 20), ("at", 100L), ("key", "a/f1/t100")]));
+        Uses("dead_letter", await ExplainAsync(DeadLetterIndex.Text(ofFunction: false, isBefore: true, goesOn: true), [("account", "a"), ("before", 5_000L), ("at", 100L), ("key", "a/f1/t100"), ("limit", 20)]));
         Uses("task_waiting", await ExplainAsync(database!.Provider == StoreProvider.Sqlite ? TaskIndex.DefinitionsWaitingSqlite : TaskIndex.DefinitionsWaitingPostgreSql, []));
     }
 

@@ -78,7 +78,8 @@ internal static class Samples
         ResultTruncated = true,
         LastFailedLaunch = "i-3",
         DestinationStatus = "Failed",
-        Outbox = new OutboxEntry("d-1", "http://a.example/bad", 4),
+        Outbox = new OutboxEntry("d-1", "http://a.example/bad", 4) { Pauses = 5, Fault = "away", ReplayedAt = Noon },
+        DeadLetter = new DeadLetter("d-1", "http://a.example/bad", 4, "gone", Noon),
         Events =
         [
             new TaskEventRecord(1, GpuTaskStatus.Enqueued, Noon, ""),

@@ -28,6 +28,7 @@ public sealed class SerializerTests
     {
         AllSet(Samples.StoredTask(), new TaskState());
         AllSet(Samples.FullTask().Submission!, new TaskSubmission { RequestId = "" });
+        AllSet(Samples.FullTask().Outbox!, new OutboxEntry("", "", 0));
         var function = Samples.FullFunction();
         AllSet(function, new FunctionState());
         AllSet(function.Function!, new FunctionSnapshot { Account = "", FunctionId = "", Revision = 0, SpecRevision = 0, Spec = new FunctionSpec { Name = "", Container = new ContainerSpec { Image = "" } } });

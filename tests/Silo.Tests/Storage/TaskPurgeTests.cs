@@ -49,6 +49,7 @@ public abstract class TaskPurgeTests
     [Fact]
     public async Task Payload_and_result_beside_the_row_go_with_it_and_no_others()
     {
+        await Purge.PurgeAsync(recorded: true, DateTimeOffset.UtcNow, 1_000, Cancel);
         foreach (var (id, at) in new[] { ("old", end), ("young", end.AddHours(2)) })
         {
             var task = Ended(id, at);

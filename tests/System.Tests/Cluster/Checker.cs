@@ -165,7 +165,7 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
 
             var told = await lab.Clients[0].ListAsync("hears");
             var open = seen.Values.Concat(told).Where(task => !task.IsFinal).ToList();
-            var untold = seen.Values.Where(task => (string?)task.Json["destinationStatus"] is "Running" or "Pending" or "").Where(task => task.Id.StartsWith("told-", StringComparison.Ordinal) && task.Status == "Succeeded");
+            var untold = seen.Values.Where(task => (string?)task.Json["destinationStatus"] is "" or "Retrying").Where(task => task.Id.StartsWith("told-", StringComparison.Ordinal) && task.Status == "Succeeded");
             if ((open.Count == 0 && !untold.Any()) || DateTime.UtcNow > giveUpAt)
             {
                 return seen;

@@ -10,19 +10,19 @@ namespace GpuTasks.Storage;
 /// </summary>
 internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service) : IRowSink
 {
-    private const string Columns = "account, function, task_id, qualifier, line, status, listed, priority, enqueued_at, started_at, ended_at, wake_at";
+    private const string Columns = "account, function, task_id, qualifier, line, status, listed, priority, enqueued_at, started_at, ended_at, wake_at, dead_at";
 
     private const string Rows =
         $"""
         unnest($1::text[], $2::text[], $3::int[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-            $10::text[], $11::int[], $12::int[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])
+            $10::text[], $11::int[], $12::int[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])
             as r (key, kind, version, payload, {Columns})
         """;
 
     private const string NewRows =
         $"""
         insert into grain_state (key, kind, n0, n1, service, version, payload, {Columns})
-        select key, kind, 0, 0, $17, {StoreVersions.FirstInPostgreSql}, payload, {Columns} from {Rows}
+        select key, kind, 0, 0, $18, {StoreVersions.FirstInPostgreSql}, payload, {Columns} from {Rows}
         on conflict do nothing
         returning key, kind, version
         """;
@@ -31,11 +31,11 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
     private const string ChangedRows =
         $"""
         insert into grain_state as g (key, kind, n0, n1, service, version, payload, {Columns})
-        select key, kind, 0, 0, $17, version + 1, payload, {Columns} from {Rows}
+        select key, kind, 0, 0, $18, version + 1, payload, {Columns} from {Rows}
         on conflict (key, kind, n0, n1, service) do update set payload = excluded.payload, version = excluded.version, modified = now(),
             account = excluded.account, function = excluded.function, task_id = excluded.task_id, qualifier = excluded.qualifier,
             line = excluded.line, status = excluded.status, listed = excluded.listed, priority = excluded.priority, enqueued_at = excluded.enqueued_at,
-            started_at = excluded.started_at, ended_at = excluded.ended_at, wake_at = excluded.wake_at
+            started_at = excluded.started_at, ended_at = excluded.ended_at, wake_at = excluded.wake_at, dead_at = excluded.dead_at
         where g.version = excluded.version - 1
         returning g.key, g.kind, g.version, 1 / (g.xmax <> 0)::int
         """;
@@ -44,7 +44,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
         """
         update grain_state set payload = $4, version = version + 1, modified = now(),
             account = $6, function = $7, task_id = $8, qualifier = $9, line = $10, status = $11, listed = $12, priority = $13,
-            enqueued_at = $14, started_at = $15, ended_at = $16, wake_at = $17
+            enqueued_at = $14, started_at = $15, ended_at = $16, wake_at = $17, dead_at = $18
         where key = $1 and kind = $2 and n0 = 0 and n1 = 0 and service = $5 and version = $3
         returning version
         """;
@@ -124,6 +124,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
             Add(NpgsqlDbType.Bigint, index?.StartedAt);
             Add(NpgsqlDbType.Bigint, index?.EndedAt);
             Add(NpgsqlDbType.Bigint, index?.WakeAt);
+            Add(NpgsqlDbType.Bigint, index?.DeadAt);
             version[0] = (int?)command.ExecuteScalar();
 
             void Add(NpgsqlDbType type, object? value) =>
@@ -158,6 +159,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
         p[13].Value = Array.ConvertAll(rows, r => r.Index?.StartedAt);
         p[14].Value = Array.ConvertAll(rows, r => r.Index?.EndedAt);
         p[15].Value = Array.ConvertAll(rows, r => r.Index?.WakeAt);
+        p[16].Value = Array.ConvertAll(rows, r => r.Index?.DeadAt);
     }
 
     private void Run(IReadOnlyList<RowWrite> rows, int?[] versions, Action write)
@@ -244,7 +246,7 @@ internal sealed class PostgreSqlRowSink(NpgsqlDataSource source, string service)
         [
             NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Integer, NpgsqlDbType.Bytea,
             NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text,
-            NpgsqlDbType.Integer, NpgsqlDbType.Integer, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint,
+            NpgsqlDbType.Integer, NpgsqlDbType.Integer, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint, NpgsqlDbType.Bigint,
         ];
         foreach (var type in types)
         {

@@ -9,9 +9,9 @@ internal sealed class SqliteRowSink(SqliteDataSource source, string service) : I
     private const string NewRow =
         $"""
         insert into grain_state (key, kind, n0, n1, service, version, payload,
-            account, function, task_id, qualifier, line, status, listed, priority, enqueued_at, started_at, ended_at, wake_at)
+            account, function, task_id, qualifier, line, status, listed, priority, enqueued_at, started_at, ended_at, wake_at, dead_at)
         values (@key, @kind, 0, 0, @service, {StoreVersions.FirstInSqlite}, @payload,
-            @account, @function, @task_id, @qualifier, @line, @status, @listed, @priority, @enqueued_at, @started_at, @ended_at, @wake_at)
+            @account, @function, @task_id, @qualifier, @line, @status, @listed, @priority, @enqueued_at, @started_at, @ended_at, @wake_at, @dead_at)
         on conflict do nothing
         returning version
         """;
@@ -20,7 +20,7 @@ internal sealed class SqliteRowSink(SqliteDataSource source, string service) : I
         """
         update grain_state set payload = @payload, version = version + 1, modified = unixepoch(),
             account = @account, function = @function, task_id = @task_id, qualifier = @qualifier, line = @line, status = @status, listed = @listed,
-            priority = @priority, enqueued_at = @enqueued_at, started_at = @started_at, ended_at = @ended_at, wake_at = @wake_at
+            priority = @priority, enqueued_at = @enqueued_at, started_at = @started_at, ended_at = @ended_at, wake_at = @wake_at, dead_at = @dead_at
         where key = @key and kind = @kind and n0 = 0 and n1 = 0 and service = @service and version = @version
         returning version
         """;
@@ -34,7 +34,7 @@ internal sealed class SqliteRowSink(SqliteDataSource source, string service) : I
         """;
 
     private static readonly string[] IndexNames =
-        ["@account", "@function", "@task_id", "@qualifier", "@line", "@status", "@listed", "@priority", "@enqueued_at", "@started_at", "@ended_at", "@wake_at"];
+        ["@account", "@function", "@task_id", "@qualifier", "@line", "@status", "@listed", "@priority", "@enqueued_at", "@started_at", "@ended_at", "@wake_at", "@dead_at"];
 
     private SqliteConnection? connection;
     private SqliteCommand? newRow;
@@ -123,6 +123,7 @@ internal sealed class SqliteRowSink(SqliteDataSource source, string service) : I
             p[14].Value = index?.StartedAt ?? (object)DBNull.Value;
             p[15].Value = index?.EndedAt ?? (object)DBNull.Value;
             p[16].Value = index?.WakeAt ?? (object)DBNull.Value;
+            p[17].Value = index?.DeadAt ?? (object)DBNull.Value;
         }
 
         return command.ExecuteScalar() is long version ? (int)version : null;
