@@ -84,23 +84,43 @@ public sealed record NodeRoom
     /// <param name="bitOf">Bit of a card type.</param>
     public static NodeRoom Of(LeaseTable table, bool open, Func<string, ulong> bitOf)
     {
+        var present = 0;
+        foreach (var card in table.Cards)
+        {
+            present += card.Present ? 1 : 0;
+        }
+
+        var cards = new CardRoom[present];
+        var at = 0;
+        foreach (var record in table.Cards)
+        {
+            if (record.Present)
+            {
+                var card = record.Report;
+                var serves = card.State == CardState.Ready && record.Drained is null;
+                cards[at++] = new CardRoom(card.Uuid, serves ? bitOf(card.Type) : 0, card.MemoryMiB, serves ? card.MemoryMiB : 0, null);
+            }
+        }
+
         var (cpu, memory, disk) = ((long)table.CpuMilli, (long)table.MemoryMiB, (long)table.DiskMiB);
         foreach (var lease in table.Leases)
         {
             cpu -= lease.CpuMilli;
             memory -= lease.MemoryMiB;
             disk -= lease.DiskMiB;
+            foreach (var share in lease.Cards)
+            {
+                for (var i = 0; i < cards.Length; i++)
+                {
+                    if (cards[i].Uuid == share.Uuid)
+                    {
+                        cards[i] = cards[i] with { FreeMiB = Math.Max(0, cards[i].FreeMiB - share.MemoryMiB), Owner = lease.Account };
+                    }
+                }
+            }
         }
 
-        return new NodeRoom
-        {
-            Node = table.Node,
-            Open = open,
-            CpuMilli = cpu,
-            MemoryMiB = memory,
-            DiskMiB = disk,
-            Cards = [.. table.Cards.Where(c => c.Present).Select(c => RoomOn(c, table.Leases, bitOf))],
-        };
+        return new NodeRoom { Node = table.Node, Open = open, CpuMilli = cpu, MemoryMiB = memory, DiskMiB = disk, Cards = cards };
     }
 
     /// <summary>Whether processors, memory and disk suffice.</summary>
@@ -229,27 +249,5 @@ public sealed record NodeRoom
         }
 
         return this with { CpuMilli = CpuMilli - shape.CpuMilli, MemoryMiB = MemoryMiB - shape.MemoryMiB, DiskMiB = DiskMiB - shape.DiskMiB, Cards = cards };
-    }
-
-    private static CardRoom RoomOn(CardRecord record, IReadOnlyList<Lease> leases, Func<string, ulong> bitOf)
-    {
-        var card = record.Report;
-        var used = 0L;
-        string? owner = null;
-        foreach (var lease in leases)
-        {
-            foreach (var share in lease.Cards)
-            {
-                if (share.Uuid == card.Uuid)
-                {
-                    used += share.MemoryMiB;
-                    owner = lease.Account;
-                }
-            }
-        }
-
-        return card.State == CardState.Ready && record.Drained is null
-            ? new CardRoom(card.Uuid, bitOf(card.Type), card.MemoryMiB, (int)Math.Max(0, card.MemoryMiB - used), owner)
-            : new CardRoom(card.Uuid, 0, card.MemoryMiB, 0, owner);
     }
 }

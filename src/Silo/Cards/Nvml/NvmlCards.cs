@@ -25,6 +25,7 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
     private readonly HashSet<string> missing = new(StringComparer.Ordinal);
     private readonly Dictionary<(string Uuid, string Reason), (CardState State, string Detail)> holds = [];
     private readonly Dictionary<int, (string Function, long Since)> hung = [];
+    private readonly TaskCompletionSource first = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private TaskCompletionSource published = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Session? session;
     private Sampler sampler;
@@ -108,20 +109,7 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
     }
 
     /// <summary>Waits until the driver has been read once, or has been found away.</summary>
-    public bool WaitForFirst(TimeSpan wait)
-    {
-        Task first;
-        lock (gate)
-        {
-            first = published.Task;
-            if (round > 0)
-            {
-                return true;
-            }
-        }
-
-        return first.Wait(wait);
-    }
+    public bool WaitForFirst(TimeSpan wait) => first.Task.Wait(wait);
 
     /// <inheritdoc />
     public CardSample? SampleOf(string uuid)
@@ -651,6 +639,7 @@ internal sealed partial class NvmlCards : ICardSource, IDisposable
 
     private void Publish()
     {
+        first.TrySetResult();
         var done = published;
         published = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         done.SetResult();
