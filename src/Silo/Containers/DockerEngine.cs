@@ -40,6 +40,7 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
             info.LiveRestoreEnabled,
             info.DefaultRuntime ?? "")
         {
+            DataRoot = info.DockerRootDir ?? "",
             CdiDevices = (info.DiscoveredDevices ?? []).Where(device => device.Source == "cdi").Select(device => device.ID).ToHashSet(StringComparer.Ordinal),
         };
     }
@@ -89,6 +90,23 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
         if (errors.Message is { } message)
         {
             throw new EngineException(EngineFault.ImageMissing, message);
+        }
+    }
+
+    public async Task<bool> RemoveImageAsync(string image, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await CallAsync(token => client.Images.DeleteImageAsync(image, new ImageDeleteParameters { Force = false }, token), CallTimeout, cancellationToken);
+            return true;
+        }
+        catch (EngineException e) when (e.Fault is EngineFault.ImageMissing or EngineFault.NotFound)
+        {
+            return true;
+        }
+        catch (EngineException e) when (e.Fault is EngineFault.Conflict)
+        {
+            return false;
         }
     }
 

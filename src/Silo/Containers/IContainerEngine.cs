@@ -42,6 +42,9 @@ internal sealed record EngineInfo(Version ApiVersion, string Version, int Proces
 {
     /// <summary>Devices that the engine itself can hand over (CDI), by their full names; empty before API 1.50.</summary>
     public IReadOnlySet<string> CdiDevices { get; init; } = new HashSet<string>();
+
+    /// <summary>Where it keeps images; on another machine than ours if it is not here.</summary>
+    public string DataRoot { get; init; } = "";
 }
 
 /// <summary>An image as far as starting it needs to know.</summary>
@@ -122,6 +125,10 @@ internal interface IContainerEngine
 
     /// <summary>Fetches an image from its registry.</summary>
     Task PullImageAsync(string image, RegistryLogin? login, TimeSpan timeout, CancellationToken cancellationToken);
+
+    /// <summary>Takes a name from an image, and with its last name the image itself; one that is gone stays gone.</summary>
+    /// <returns>False if a container is made of it.</returns>
+    Task<bool> RemoveImageAsync(string image, CancellationToken cancellationToken);
 
     /// <summary>Makes a container. The name is its identity: a taken one is <see cref="EngineFault.Conflict"/>.</summary>
     Task CreateAsync(ContainerPlan plan, CancellationToken cancellationToken);

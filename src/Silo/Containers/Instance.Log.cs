@@ -4,9 +4,6 @@ namespace GpuTasks.Containers;
 
 internal sealed partial class Instance
 {
-    [LoggerMessage(1, LogLevel.Information, "Instance {Instance} pulls image {Image}.")]
-    private static partial void LogPulling(ILogger logger, string instance, string image);
-
     [LoggerMessage(2, LogLevel.Information, "Instance {Instance} of {Account}/{Function} started from image {Image}.")]
     private static partial void LogStarted(ILogger logger, string instance, string account, string function, string image);
 

@@ -531,8 +531,7 @@ internal sealed partial class Instance : IDisposable
                         return;
                 }
 
-                using var step = CancellationTokenSource.CreateLinkedTokenSource(shutdown, woken);
-                await MakeAndStartAsync(step.Token, shutdown);
+                await UntilWokenAsync(woken, shutdown);
             }
             catch (OperationCanceledException) when (!shutdown.IsCancellationRequested)
             {
@@ -570,6 +569,12 @@ internal sealed partial class Instance : IDisposable
         }
     }
 
+    private async Task UntilWokenAsync(CancellationToken woken, CancellationToken shutdown)
+    {
+        using var step = CancellationTokenSource.CreateLinkedTokenSource(shutdown, woken);
+        await MakeAndStartAsync(step.Token, shutdown);
+    }
+
     private async Task MakeAndStartAsync(CancellationToken step, CancellationToken shutdown)
     {
         if (LaunchPlanner.Refuse(Order, services.Options) is { } refusal)
@@ -583,30 +588,13 @@ internal sealed partial class Instance : IDisposable
             return;
         }
 
+        using var hold = await services.Images.AcquireAsync(Order.Spec.Container, Order.Lease.Account, SetPulling, step);
+        await MakeAndStartAsync(hold.Image, step, shutdown);
+    }
+
+    private async Task MakeAndStartAsync(ImageInfo image, CancellationToken step, CancellationToken shutdown)
+    {
         var container = Order.Spec.Container;
-        var image = await services.Engine.FindImageAsync(container.Image, step);
-        if (image is null)
-        {
-            LogPulling(services.Logger, Id, container.Image);
-            var login = container.RegistryUser is { } user ? new RegistryLogin(user, container.RegistryPassword ?? "") : null;
-            SetPulling(true);
-            try
-            {
-                await services.Engine.PullImageAsync(container.Image, login, services.Options.ImagePullTimeout, step);
-            }
-            catch (EngineException e) when (e.Fault == EngineFault.ImageMissing)
-            {
-                throw new EngineException(EngineFault.ImageMissing, $"Image '{container.Image}' is not on the node and could not be pulled: {e.Message}", e);
-            }
-            finally
-            {
-                SetPulling(false);
-            }
-
-            image = await services.Engine.FindImageAsync(container.Image, step)
-                ?? throw new EngineException(EngineFault.ImageMissing, $"Image '{container.Image}' was pulled but is not there.");
-        }
-
         if (container.RegistryPassword is not null)
         {
             // It has served its purpose, so it need not lie on this disk any longer.

@@ -10,6 +10,8 @@ internal sealed record InstanceServices
 
     public required IContainerEngine Engine { get; init; }
 
+    public required ImageStore Images { get; init; }
+
     public required INodeReports Reports { get; init; }
 
     public required ICardSource Cards { get; init; }

@@ -37,6 +37,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     private readonly Dictionary<string, long> orphans = new(StringComparer.Ordinal);
     private readonly CardGuard guard;
     private NodeLedger ledger = null!;
+    private ImageStore? images;
     private RunLogs logs = null!;
     private SyncAnswers answers = null!;
     private InstanceServices services = null!;
@@ -76,6 +77,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         }
 
         guard.Dispose();
+        images?.Dispose();
         launches.Dispose();
         starts.Dispose();
         reportNow.Dispose();
@@ -264,11 +266,13 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         ledger = new NodeLedger(options.DataDirectory);
         logs = new RunLogs(options.DataDirectory, (long)options.LogStoreMiB << 20, options.LogRetention);
         answers = new SyncAnswers(options.DataDirectory, time);
+        images = new ImageStore(engine, options.DataDirectory, options.ImagePullTimeout, time, logger);
         diskMiB = options.DiskMiB ?? Machine.FreeDiskMiB(options.DataDirectory);
         services = new InstanceServices
         {
             Options = options,
             Engine = engine,
+            Images = images,
             Reports = reports,
             Cards = cards,
             Guard = guard,
@@ -516,6 +520,9 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             }
         }
 
+        await services.Images.TrimAsync(
+            FreeForImages, options.ImageFreeDiskMiB, instances.Values.Select(instance => instance.Order.Spec.Container.Image).ToHashSet(StringComparer.Ordinal), cancellationToken);
+
         if (lastLogTrim is not { } last || time.GetElapsedTime(last) > LogTrimPeriod)
         {
             lastLogTrim = time.GetTimestamp();
@@ -524,6 +531,10 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     }
 
     private long? lastLogTrim;
+
+    /// <summary>Unknown until the engine was reached, and while it keeps images where this process cannot look.</summary>
+    private long? FreeForImages() =>
+        engineInfo.Task is { IsCompletedSuccessfully: true, Result.DataRoot: { Length: > 0 } root } && Directory.Exists(root) ? Machine.FreeDiskMiB(root) : null;
 
     private void ReleaseInBackground(string instanceId)
     {

@@ -79,6 +79,12 @@ public sealed class NodeOptions
     /// <summary>Longest pull of an image: 10 s to 6 h, default 30 min.</summary>
     public TimeSpan ImagePullTimeout { get; set; } = TimeSpan.FromMinutes(30);
 
+    /// <summary>
+    /// While less than this is free where the engine keeps images, in MiB, fetched images that nothing uses are removed, those unused longest
+    /// first: 0 (never) to 1,073,741,824, default 10,240. What the operator put there stays.
+    /// </summary>
+    public int ImageFreeDiskMiB { get; set; } = 10_240;
+
     /// <summary>How long a relay may be silent in a running container before the instance is given up: 5 s to 1 h, default 60 s.</summary>
     public TimeSpan RelaySilence { get; set; } = TimeSpan.FromSeconds(60);
 
@@ -155,6 +161,7 @@ internal sealed class NodeOptionsValidator : IValidateOptions<NodeOptions>
         Need(options.LogBytes is >= 64 << 10 and <= 1 << 30, $"LogBytes is {options.LogBytes}; allowed are 65,536 to 1,073,741,824.");
         Need(options.MaxResultBytes is >= 1 << 20 and <= RunReports.SyncResponseLimit, $"MaxResultBytes is {options.MaxResultBytes}; allowed are 1,048,576 to {RunReports.SyncResponseLimit}.");
         Need(options.LogStoreMiB is >= 1 and <= 1 << 20, $"LogStoreMiB is {options.LogStoreMiB}; allowed are 1 to 1,048,576.");
+        Need(options.ImageFreeDiskMiB is >= 0 and <= 1 << 30, $"ImageFreeDiskMiB is {options.ImageFreeDiskMiB}; allowed are 0 to 1,073,741,824.");
         Between(nameof(options.StopGrace), options.StopGrace, TimeSpan.Zero, TimeSpan.FromMinutes(10));
         Between(nameof(options.StartupTimeout), options.StartupTimeout, TimeSpan.FromSeconds(1), TimeSpan.FromHours(1));
         Between(nameof(options.ImagePullTimeout), options.ImagePullTimeout, TimeSpan.FromSeconds(10), TimeSpan.FromHours(6));

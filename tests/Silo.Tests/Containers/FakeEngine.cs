@@ -22,6 +22,12 @@ internal sealed class FakeEngine : IContainerEngine
 
     public int Pulls { get; private set; }
 
+    /// <summary>What a registry gives out, and to which login alone; null for everybody.</summary>
+    public Dictionary<string, (ImageInfo Image, RegistryLogin? Login)> Registry { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Ids of images that containers are made of.</summary>
+    public HashSet<string> ImagesInUse { get; } = [];
+
     /// <summary>Puts a running container there.</summary>
     public void Add(string id, string name, string node)
     {
@@ -33,13 +39,22 @@ internal sealed class FakeEngine : IContainerEngine
 
     public Task<EngineInfo> GetInfoAsync(CancellationToken cancellationToken) => Do("info", () => Info);
 
-    public Task<ImageInfo?> FindImageAsync(string image, CancellationToken cancellationToken) => Do("image", () => Images.GetValueOrDefault(image));
+    public Task<ImageInfo?> FindImageAsync(string image, CancellationToken cancellationToken) => Do("image", () => Images.GetValueOrDefault(image) ?? Images.Values.FirstOrDefault(found => found.Id == image));
 
     public Task PullImageAsync(string image, RegistryLogin? login, TimeSpan timeout, CancellationToken cancellationToken) => Do<bool>("pull", () =>
     {
         Pulls++;
-        throw new EngineException(EngineFault.ImageMissing, $"fake registry has no '{image}'");
+        if (!Registry.TryGetValue(image, out var offered) || (offered.Login is not null && offered.Login != login))
+        {
+            throw new EngineException(EngineFault.ImageMissing, $"fake registry has no '{image}'");
+        }
+
+        Images[image] = offered.Image;
+        return true;
     });
+
+    public Task<bool> RemoveImageAsync(string image, CancellationToken cancellationToken) => Do("remove image", () =>
+        !(Images.TryGetValue(image, out var found) && ImagesInUse.Contains(found.Id)) && (Images.Remove(image) || true));
 
     public Task CreateAsync(ContainerPlan plan, CancellationToken cancellationToken) => Do("create", () =>
     {
