@@ -19,6 +19,9 @@ internal sealed class FakePlatform
 
     public FakeFunctionTable Functions { get; } = new();
 
+    /// <summary>What dispatchers say of their queue and instances; null for one that has an instance.</summary>
+    public DispatcherStatus? Queue { get; set; }
+
     public ConcurrentDictionary<string, TaskSnapshot> Tasks { get; } = new();
 
     public ConcurrentDictionary<string, TaskSubmission> Submissions { get; } = new();
@@ -230,6 +233,9 @@ internal sealed class FakeFunction(FakePlatform platform, string key) : IFunctio
 
     public Task<FunctionChange> SetRestriction(InvocationRestriction restriction, CancellationToken cancellationToken = default) =>
         Change(row => FunctionCore.SetRestriction(row, restriction, DateTimeOffset.UtcNow));
+
+    public Task<FunctionChange> SetResolvedImage(string? version, int specRevision, string image, CancellationToken cancellationToken = default) =>
+        Change(row => FunctionCore.SetResolvedImage(row, version, specRevision, image));
 
     public Task<FunctionChange> SetTags(IReadOnlyDictionary<string, string> tags, int expectedRevision, CancellationToken cancellationToken = default) =>
         Change(row => FunctionCore.SetTags(row, tags, expectedRevision));
@@ -538,11 +544,11 @@ internal sealed class FakeDispatcher(FakePlatform platform, string key) : IDispa
     public Task<DispatcherStatus> GetStatus(CancellationToken cancellationToken = default)
     {
         platform.Called($"status {key}");
-        return Task.FromResult(new DispatcherStatus
+        return Task.FromResult(platform.Queue ?? new DispatcherStatus
         {
             WindowLength = 7,
             WaitReason = "all cards of type fc.gpu.tesla.1 are taken",
-            Instances = [new InstanceStatus { InstanceId = "i-1", Node = "node-1", State = InstanceState.Ready, Runs = ["a.1"], CreatedAt = DateTimeOffset.UnixEpoch }],
+            Instances = [new InstanceStatus { InstanceId = "i-1", Node = "node-1", State = InstanceState.Ready, Revision = platform.Functions.Rows.GetValueOrDefault(key)?.Function?.SpecRevision ?? 0, Runs = ["a.1"], CreatedAt = DateTimeOffset.UnixEpoch }],
             LastFailure = new LaunchFailure(RunOutcome.ImageError, "no such image"),
         });
     }

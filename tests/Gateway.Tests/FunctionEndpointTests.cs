@@ -1,6 +1,9 @@
 using System.Net;
 using System.Text.Json;
+using GpuTasks.Dispatch;
 using GpuTasks.Functions;
+using GpuTasks.Nodes;
+using GpuTasks.Tasks;
 
 namespace GpuTasks.Gateway.Tests;
 
@@ -64,6 +67,43 @@ public sealed class FunctionEndpointTests : IAsyncLifetime
         Assert.Null(spec.PreStop);
         Assert.Equal(60, spec.IdleTimeoutSeconds);
         Assert.True(spec.InternetAccess);
+    }
+
+    [Fact]
+    public async Task The_state_says_that_an_image_is_fetched_or_cannot_be_had_and_why()
+    {
+        await server.CreateAsync("f");
+        var revision = server.Platform.Functions[$"{GatewayServer.Account}/f"].SpecRevision;
+        var pulling = new InstanceStatus { InstanceId = "i", Node = "n1", State = InstanceState.Creating, Revision = revision, PullingImage = true };
+        server.Platform.Queue = new DispatcherStatus { Instances = [pulling] };
+        var read = await ReadAsync();
+        Assert.Equal(("Pending", "Creating", "Successful"), (read.State, read.Code, read.Update));
+        Assert.Contains("n1", read.Reason!, StringComparison.Ordinal);
+        server.Platform.Queue = new DispatcherStatus { LastFailure = new LaunchFailure(RunOutcome.ImageError, "no such image") };
+        Assert.Equal(("Failed", "ImageError", "no such image", "Successful"), await ReadAsync());
+        server.Platform.Queue = new DispatcherStatus { LastFailure = new LaunchFailure(RunOutcome.NodeLost, "away") };
+        Assert.Equal(("Active", null, null, "Successful"), await ReadAsync());
+        server.Platform.Queue = new DispatcherStatus { Instances = [pulling with { State = InstanceState.Ready, PullingImage = false }], LastFailure = new LaunchFailure(RunOutcome.ImageError, "elsewhere") };
+        Assert.Equal(("Active", null, null, "Successful"), await ReadAsync());
+
+        // Of a changed definition it is the state of the update: the one before was in force.
+        await Task.Delay(5, TestContext.Current.CancellationToken);
+        await server.CallAsync("PUT", $"{Functions}/f", """{"description":"changed"}""");
+        revision = server.Platform.Functions[$"{GatewayServer.Account}/f"].SpecRevision;
+        server.Platform.Queue = new DispatcherStatus { Instances = [pulling with { Revision = revision }] };
+        Assert.Equal(("Active", null, null, "InProgress"), await ReadAsync());
+        server.Platform.Queue = new DispatcherStatus { LastFailure = new LaunchFailure(RunOutcome.ImageError, "no such image") };
+        var json = (await server.CallAsync("GET", $"{Functions}/f")).Json;
+        Assert.Equal("Failed", json.GetProperty("lastUpdateStatus").GetString());
+        Assert.Equal("no such image", json.GetProperty("lastUpdateStatusReason").GetString());
+
+        async Task<(string? State, string? Code, string? Reason, string? Update)> ReadAsync()
+        {
+            var json = (await server.CallAsync("GET", $"{Functions}/f")).Json;
+            return (json.GetProperty("state").GetString(), Text("stateReasonCode"), Text("stateReason"), json.GetProperty("lastUpdateStatus").GetString());
+
+            string? Text(string name) => json.TryGetProperty(name, out var value) ? value.GetString() : null;
+        }
     }
 
     [Fact]

@@ -64,7 +64,8 @@ internal static class FunctionEndpoints
 
     private static async Task GetAsync(ApiCall call)
     {
-        await AnswerAsync(call, await call.NeedDefinitionAsync(call.Function, call.Qualifier));
+        var function = await call.NeedDefinitionAsync(call.Function, call.Qualifier);
+        await AnswerAsync(call, function, await FunctionHealth.AskAsync(call, function));
     }
 
     private static async Task UpdateAsync(ApiCall call)
@@ -126,8 +127,8 @@ internal static class FunctionEndpoints
         });
     }
 
-    private static Task AnswerAsync(ApiCall call, FunctionSnapshot function) =>
-        call.JsonAsync(json => FunctionJson.WriteFunction(json, function, call.Options));
+    private static Task AnswerAsync(ApiCall call, FunctionSnapshot function, FunctionHealth? health = null) =>
+        call.JsonAsync(json => FunctionJson.WriteFunction(json, function, call.Options, health));
 }
 
 /// <summary>Filters of ListFunctions beside the prefix.</summary>

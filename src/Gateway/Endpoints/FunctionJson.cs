@@ -14,7 +14,7 @@ internal static class FunctionJson
     /// <summary>Changes with every change of the definition; an image has no checksum that we could know before it is pulled.</summary>
     public static string Checksum(FunctionSnapshot function) => function.SpecRevision.ToString(CultureInfo.InvariantCulture);
 
-    public static void WriteFunction(Utf8JsonWriter json, FunctionSnapshot function, GatewayOptions options)
+    public static void WriteFunction(Utf8JsonWriter json, FunctionSnapshot function, GatewayOptions options, FunctionHealth? health = null)
     {
         var spec = function.Spec;
         json.WriteStartObject();
@@ -59,7 +59,7 @@ internal static class FunctionJson
         }
 
         json.WriteEndObject();
-        WriteContainer(json, spec);
+        WriteContainer(json, spec, function.ResolvedImage);
         json.WriteStartArray("tags");
         foreach (var (key, value) in spec.Tags)
         {
@@ -86,9 +86,7 @@ internal static class FunctionJson
             json.WriteEndObject();
         }
 
-        // Images are pulled where and when an instance starts, so a definition is in force at once.
-        json.WriteString("state", "Active");
-        json.WriteString("lastUpdateStatus", "Successful");
+        (health ?? FunctionHealth.Active).Write(json, function);
         json.WriteEndObject();
     }
 
@@ -118,12 +116,12 @@ internal static class FunctionJson
         }
     }
 
-    private static void WriteContainer(Utf8JsonWriter json, FunctionSpec spec)
+    private static void WriteContainer(Utf8JsonWriter json, FunctionSpec spec, string? resolvedImage)
     {
         var container = spec.Container;
         json.WriteStartObject("customContainerConfig");
         json.WriteString("image", container.Image);
-        json.WriteString("resolvedImageUri", container.Image);
+        json.WriteString("resolvedImageUri", resolvedImage ?? container.Image);
         json.WriteNumber("port", container.Port);
         WriteTexts(json, "entrypoint", container.Entrypoint);
         WriteTexts(json, "command", container.Command);

@@ -43,6 +43,9 @@ public sealed record FunctionSnapshot
     /// <summary>Version whose definition this is, or null for <c>LATEST</c>.</summary>
     [Id(11)] public string? Version { get; init; }
 
+    /// <summary>The image by digest, once an instance of this definition has started from it: all later ones start from the same.</summary>
+    [Id(12)] public string? ResolvedImage { get; init; }
+
     /// <summary>Key of the definition's dispatcher.</summary>
     public DefinitionKey Definition => new(Account, Spec.Name, Version);
 

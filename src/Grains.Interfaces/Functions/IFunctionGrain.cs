@@ -74,6 +74,14 @@ public interface IFunctionGrain : IGrainWithStringKey
     [Alias("SetRestriction")]
     Task<FunctionChange> SetRestriction(InvocationRestriction restriction, CancellationToken cancellationToken = default);
 
+    /// <summary>Notes the digest that the image of a definition has; the first word counts, and that of another revision does not.</summary>
+    /// <param name="version">Version, or null for <c>LATEST</c>.</param>
+    /// <param name="specRevision">Revision of the definition that was started.</param>
+    /// <param name="image">The image by digest.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    [Alias("SetResolvedImage")]
+    Task<FunctionChange> SetResolvedImage(string? version, int specRevision, string image, CancellationToken cancellationToken = default);
+
     /// <summary>Replaces the tags; the definition stays as it is.</summary>
     [Alias("SetTags")]
     Task<FunctionChange> SetTags(IReadOnlyDictionary<string, string> tags, int expectedRevision, CancellationToken cancellationToken = default);

@@ -62,4 +62,7 @@ public sealed record InstanceStatus
 
     /// <summary>True while its image is fetched from a registry.</summary>
     [Id(12)] public bool PullingImage { get; init; }
+
+    /// <summary>Its image by the digest that its registry knows it by; null for an image that came from no registry.</summary>
+    [Id(13)] public string? ResolvedImage { get; init; }
 }

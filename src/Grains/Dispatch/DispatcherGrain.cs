@@ -123,6 +123,13 @@ public sealed partial class DispatcherGrain(
                 lastFailure = null;
             }
 
+            if (status is { State: InstanceState.Ready, ResolvedImage: { } image } && function is { ResolvedImage: null } current && status.Revision == current.SpecRevision)
+            {
+                // One that is lost is told again with the next word of any instance.
+                function = current with { ResolvedImage = image };
+                GrainFactory.GetGrain<IFunctionGrain>($"{Account}/{Function}").SetResolvedImage(current.Version, current.SpecRevision, image, CancellationToken.None).Ignore();
+            }
+
             if (status.Failure is { } failure && !instance.WasReady && handledFailures.Add(status.InstanceId))
             {
                 await OnLaunchFailedAsync(instance, failure, now);
@@ -248,9 +255,14 @@ public sealed partial class DispatcherGrain(
 
     private async Task ReadFunctionAsync()
     {
+        var before = function?.SpecRevision;
         var grain = GrainFactory.GetGrain<IFunctionGrain>($"{Account}/{Function}");
         function = Key.Version is { } version ? await grain.GetQualified(version, "") : await grain.Get();
         cleared &= function is null;
+        if (function?.SpecRevision != before)
+        {
+            lastFailure = null; // It was another definition's.
+        }
     }
 
     private async Task RefillAsync()
@@ -513,7 +525,8 @@ public sealed partial class DispatcherGrain(
     {
         try
         {
-            var order = new LaunchOrder { Lease = instance.Lease, Spec = current.Spec, Revision = current.SpecRevision, Version = current.Version };
+            var spec = current.ResolvedImage is { } image ? current.Spec with { Container = current.Spec.Container with { Image = image } } : current.Spec;
+            var order = new LaunchOrder { Lease = instance.Lease, Spec = spec, Revision = current.SpecRevision, Version = current.Version };
             var outcome = await GrainFactory.GetGrain<INodeGrain>(instance.Lease.Node).Launch(order);
             instance.Launched = outcome is LaunchOutcome.Accepted;
             if (outcome is LaunchOutcome.StaleLease)

@@ -37,7 +37,7 @@ public static class FunctionCore
 
     /// <summary>Replaces the definition.</summary>
     public static (FunctionState Next, FunctionChange Outcome) Update(FunctionState state, FunctionSpec spec, int expectedRevision, DateTimeOffset now) =>
-        Change(state, expectedRevision, f => f with { Spec = spec, SpecRevision = f.Revision + 1, ModifiedAt = now });
+        Change(state, expectedRevision, f => f with { Spec = spec, SpecRevision = f.Revision + 1, ModifiedAt = now, ResolvedImage = null });
 
     /// <summary>Sets or removes the async config of a qualifier.</summary>
     public static (FunctionState Next, FunctionChange Outcome) SetAsyncConfig(
@@ -63,7 +63,7 @@ public static class FunctionCore
         return (state with
         {
             Function = f with { Versions = [.. f.Versions, version], Revision = f.Revision + 1 },
-            Published = [.. state.Published, new PublishedDefinition(version.VersionId, f.Spec, f.SpecRevision, now)],
+            Published = [.. state.Published, new PublishedDefinition(version.VersionId, f.Spec, f.SpecRevision, now) { ResolvedImage = f.ResolvedImage }],
             LastVersion = number,
         }, new PublishAnswer(FunctionChange.Done, version));
     }
@@ -100,6 +100,14 @@ public static class FunctionCore
     /// <summary>Sets how much of the function runs at most and at least.</summary>
     public static (FunctionState Next, FunctionChange Outcome) SetCapacity(FunctionState state, FunctionCapacity capacity, int expectedRevision) =>
         Change(state, expectedRevision, f => f with { Capacity = capacity });
+
+    /// <summary>Notes the digest of a definition's image. It is no change that anybody could conflict with, so the revision stays.</summary>
+    public static (FunctionState Next, FunctionChange Outcome) SetResolvedImage(FunctionState state, string? version, int specRevision, string image) =>
+        Qualifiers.Resolve(state, version ?? "LATEST", "") is not { ResolvedImage: null } definition || definition.SpecRevision != specRevision
+            ? (state, FunctionChange.NotFound)
+            : (version is null
+                ? state with { Function = state.Function! with { ResolvedImage = image } }
+                : state with { Published = [.. state.Published.Select(published => published.VersionId == version ? published with { ResolvedImage = image } : published)] }, FunctionChange.Done);
 
     /// <summary>Replaces the tags.</summary>
     public static (FunctionState Next, FunctionChange Outcome) SetTags(FunctionState state, IReadOnlyDictionary<string, string> tags, int expectedRevision) =>

@@ -87,6 +87,20 @@ public sealed class FunctionGrain(
         ApplyAsync(FunctionCore.SetRestriction(store.State, restriction, clock.GetUtcNow()));
 
     /// <inheritdoc />
+    public async Task<FunctionChange> SetResolvedImage(string? version, int specRevision, string image, CancellationToken cancellationToken = default)
+    {
+        // Whoever tells it knows it already, so nobody else is told.
+        var (next, outcome) = FunctionCore.SetResolvedImage(store.State, version, specRevision, image);
+        if (outcome is FunctionChange.Done)
+        {
+            store.State = next;
+            await WriteAsync(store.WriteStateAsync);
+        }
+
+        return outcome;
+    }
+
+    /// <inheritdoc />
     public Task<FunctionChange> SetTags(IReadOnlyDictionary<string, string> tags, int expectedRevision, CancellationToken cancellationToken = default) =>
         ApplyAsync(FunctionCore.SetTags(store.State, tags, expectedRevision));
 

@@ -23,4 +23,8 @@ public sealed record FunctionState : IIndexed
 /// <param name="Spec">Definition.</param>
 /// <param name="SpecRevision">Revision that the definition had when it was published.</param>
 /// <param name="PublishedAt">When.</param>
-public sealed record PublishedDefinition(string VersionId, FunctionSpec Spec, int SpecRevision, DateTimeOffset PublishedAt);
+public sealed record PublishedDefinition(string VersionId, FunctionSpec Spec, int SpecRevision, DateTimeOffset PublishedAt)
+{
+    /// <summary>As <see cref="FunctionSnapshot.ResolvedImage"/>.</summary>
+    public string? ResolvedImage { get; init; }
+}

@@ -16,7 +16,7 @@ public static class Qualifiers
 
         return version is null ? function
             : state.Published.FirstOrDefault(published => published.VersionId == version) is { } found
-                ? function with { Spec = found.Spec with { Tags = function.Spec.Tags }, SpecRevision = found.SpecRevision, ModifiedAt = found.PublishedAt, Version = version }
+                ? function with { Spec = found.Spec with { Tags = function.Spec.Tags }, SpecRevision = found.SpecRevision, ModifiedAt = found.PublishedAt, Version = version, ResolvedImage = found.ResolvedImage }
                 : null;
     }
 }

@@ -56,7 +56,10 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
                 [.. found.Config?.Cmd ?? []],
                 [.. found.Config?.Env ?? []],
                 found.Config?.User ?? "",
-                found.Os ?? "");
+                found.Os ?? "")
+            {
+                Digests = [.. found.RepoDigests ?? []],
+            };
         }
         catch (EngineException e) when (e.Fault is EngineFault.ImageMissing or EngineFault.NotFound)
         {
@@ -270,6 +273,13 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
 
         var colon = image.LastIndexOf(':');
         return colon > image.LastIndexOf('/') ? (image[..colon], image[(colon + 1)..]) : (image, "latest");
+    }
+
+    /// <summary>An image's name by digest at the registry of a reference, or null.</summary>
+    internal static string? DigestOf(string reference, IReadOnlyList<string> digests)
+    {
+        var (repository, _) = SplitReference(reference);
+        return digests.FirstOrDefault(digest => digest.StartsWith($"{repository}@", StringComparison.Ordinal));
     }
 
     /// <summary>Reads why a start failed from the engine's words, which are all it gives.</summary>

@@ -48,7 +48,11 @@ internal sealed record EngineInfo(Version ApiVersion, string Version, int Proces
 }
 
 /// <summary>An image as far as starting it needs to know.</summary>
-internal sealed record ImageInfo(string Id, IReadOnlyList<string> Entrypoint, IReadOnlyList<string> Command, IReadOnlyList<string> Environment, string User, string Os);
+internal sealed record ImageInfo(string Id, IReadOnlyList<string> Entrypoint, IReadOnlyList<string> Command, IReadOnlyList<string> Environment, string User, string Os)
+{
+    /// <summary>The names by digest that registries know it by.</summary>
+    public IReadOnlyList<string> Digests { get; init; } = [];
+}
 
 /// <summary>Name and password at an image's registry.</summary>
 internal sealed record RegistryLogin(string User, string Password);

@@ -31,6 +31,7 @@ internal sealed partial class Instance : IDisposable
     private Phase phase = Phase.BringUp;
     private long version;
     private bool pulling;
+    private string? resolvedImage;
     private bool endedByRun;
     private long? killAt;
 
@@ -164,6 +165,7 @@ internal sealed partial class Instance : IDisposable
                 CreatedAt = memo.CreatedAt,
                 Version = version,
                 PullingImage = pulling,
+                ResolvedImage = resolvedImage,
             };
         }
     }
@@ -589,6 +591,7 @@ internal sealed partial class Instance : IDisposable
         }
 
         using var hold = await services.Images.AcquireAsync(Order.Spec.Container, Order.Lease.Account, SetPulling, step);
+        resolvedImage = DockerEngine.DigestOf(Order.Spec.Container.Image, hold.Image.Digests);
         await MakeAndStartAsync(hold.Image, step, shutdown);
     }
 

@@ -298,9 +298,13 @@ internal sealed class FakeNodeAgent(
             Runs = [.. runs.Values.Where(run => run.Order.InstanceId == lease.InstanceId).Select(run => run.Order.RunId)],
             Failure = failure,
             PullingImage = state is InstanceState.Creating,
+            ResolvedImage = state is InstanceState.Ready ? ResolvedImage : null,
             Version = Interlocked.Increment(ref version),
         });
     }
+
+    /// <summary>What the node finds any image to be by digest.</summary>
+    public string? ResolvedImage { get; set; }
 
     private sealed record Instance(LaunchOrder Order, long Version, bool Pulls);
 

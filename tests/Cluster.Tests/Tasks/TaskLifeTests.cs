@@ -394,6 +394,39 @@ public sealed class TaskLifeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task All_instances_of_a_definition_start_from_the_image_that_the_first_one_found()
+    {
+        await HaveCardsAsync(2);
+        var function = await FunctionAsync();
+        Node.ResolvedImage = "any@sha256:1";
+        await SubmitAsync(function, "hold", id: "first");
+        await UntilAsync(() => Node.Running.Contains("first.1"));
+        var limit = DateTime.UtcNow + Deadline;
+        while ((await function.Get())!.ResolvedImage != "any@sha256:1")
+        {
+            Assert.True(DateTime.UtcNow < limit, "The digest is not noted.");
+            await System.Threading.Tasks.Task.Delay(50);
+        }
+
+        // The tag moves on; the definition does not.
+        Node.ResolvedImage = "any@sha256:2";
+        await SubmitAsync(function, "hold", id: "second");
+        await UntilAsync(() => Node.Running.Contains("second.1"));
+        Assert.Equal(("any:1", "any@sha256:1"), (Image("first.1"), Image("second.1")));
+        Assert.Equal("any@sha256:1", (await function.Get())!.ResolvedImage);
+        await Node.FinishAsync("first.1");
+        await Node.FinishAsync("second.1");
+        var now = (await function.Get())!;
+        await function.Update(now.Spec, now.Revision);
+        await SubmitAsync(function, "hold", id: "third");
+        await UntilAsync(() => Node.Running.Contains("third.1"));
+        Assert.Equal("any:1", Image("third.1"));
+        await Node.FinishAsync("third.1");
+
+        string Image(string run) => Node.Definitions[run].Spec.Container.Image;
+    }
+
+    [Fact]
     public async Task A_disabled_function_starts_nothing_and_ends_what_runs_only_if_asked_to()
     {
         var function = await FunctionAsync();

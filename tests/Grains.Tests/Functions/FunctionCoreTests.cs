@@ -97,6 +97,25 @@ public sealed class FunctionCoreTests
     }
 
     [Fact]
+    public void A_definition_keeps_the_digest_that_its_image_had_first_and_a_changed_one_finds_its_own()
+    {
+        var first = state.Function!.SpecRevision;
+        Assert.Equal(FunctionChange.Done, Apply(FunctionCore.SetResolvedImage(state, null, first, "a@sha256:1")));
+        Assert.Equal(FunctionChange.NotFound, Apply(FunctionCore.SetResolvedImage(state, null, first, "a@sha256:2")));
+        var version = Publish();
+        state = FunctionCore.Update(state, Spec("a:2"), Revision, Noon).Next;
+        Assert.Null(state.Function!.ResolvedImage);
+        Assert.Equal("a@sha256:1", Qualifiers.Resolve(state, version, "")!.ResolvedImage);
+
+        // A late word of an instance of the definition before.
+        Assert.Equal(FunctionChange.NotFound, Apply(FunctionCore.SetResolvedImage(state, null, first, "a@sha256:1")));
+        var later = Publish();
+        Assert.Equal(FunctionChange.Done, Apply(FunctionCore.SetResolvedImage(state, later, state.Function!.SpecRevision, "a@sha256:3")));
+        Assert.Equal(("a@sha256:3", "a:2"), (Qualifiers.Resolve(state, later, "")!.ResolvedImage, Qualifiers.Resolve(state, later, "")!.Spec.Container.Image));
+        Assert.Null(state.Function.ResolvedImage);
+    }
+
+    [Fact]
     public void There_is_an_end_to_versions()
     {
         for (var i = 0; i < FunctionCore.MaxVersions; i++)

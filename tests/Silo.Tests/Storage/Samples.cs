@@ -164,8 +164,9 @@ internal static class Samples
             },
             Restriction = new InvocationRestriction { Disabled = true, Abort = true, Reason = "maintenance", ModifiedAt = Noon },
             Version = "3",
+            ResolvedImage = "registry.example/speech@sha256:1",
         },
-        Published = [new PublishedDefinition("3", new FunctionSpec { Name = "speech", Container = new ContainerSpec { Image = "registry.example/speech:3", RegistryPassword = "p" } }, 2, Noon)],
+        Published = [new PublishedDefinition("3", new FunctionSpec { Name = "speech", Container = new ContainerSpec { Image = "registry.example/speech:3", RegistryPassword = "p" } }, 2, Noon) { ResolvedImage = "registry.example/speech@sha256:3" }],
         LastVersion = 3,
     };
 
