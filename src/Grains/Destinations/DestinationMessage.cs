@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using GpuTasks.Tasks;
@@ -11,6 +12,9 @@ public static class DestinationMessage
 {
     /// <summary>Longest part of the function's answer that is told; the task itself keeps more.</summary>
     public const int MaxResponseBytes = 128 * 1024;
+
+    // It stands in no page of HTML, and a payload is mostly JSON itself, whose quotes would each become six bytes.
+    private static readonly DestinationJson Compact = new(new JsonSerializerOptions(DestinationJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
 
     private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
@@ -30,7 +34,7 @@ public static class DestinationMessage
                 Text(submission.Payload),
                 new ResponseContext(200, error, state.ResultTruncated || response.Length > MaxResponseBytes),
                 Text(TaskViews.Cut(response, MaxResponseBytes))),
-            DestinationJson.Default.Body);
+            Compact.Body);
     }
 
     /// <summary>

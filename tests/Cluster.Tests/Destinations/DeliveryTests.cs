@@ -130,15 +130,33 @@ public sealed class DeliveryTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_function_is_called_by_its_qualifier_and_one_that_is_missing_makes_a_dead_letter()
+    {
+        var sink = cluster.Client.GetGrain<IFunctionGrain>($"{account}/sink");
+        await sink.Create(new FunctionSpec { Name = "sink", Container = new ContainerSpec { Image = "any:1" } }, Cancel);
+        var version = (await sink.PublishVersion("first", Cancel)).Version!.VersionId;
+        Assert.Equal(FunctionChange.Done, await sink.SetAsyncConfig(version, new AsyncInvokeConfig { TaskMode = true }, (await sink.Get(Cancel))!.Revision, Cancel));
+        await EndAsync("versioned", $"acs:fc:local-1::functions/sink/{version}");
+        await EndAsync("nowhere", "acs:fc:local-1::functions/sink/nobody");
+        await UntilToldAsync("versioned");
+        var told = Assert.Single((await cluster.Client.GetGrain<ITaskQueryGrain>(account).List(new TaskQuery { Function = "sink" }, Cancel)).Tasks);
+        Assert.Equal((version, version), (told.Qualifier, told.Version));
+        var dead = Assert.Single(await UntilAsync(DeadAsync, found => found.Count == 1));
+        Assert.Equal("nowhere", dead.Key.TaskId);
+        Assert.Contains("'nobody'", dead.Fault, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_topic_keeps_each_message_once_in_order()
     {
-        await EndAsync("t1", "topic:ends");
+        await EndAsync("t1", "topic:ends", payload: """{"n":"é"}""");
         await UntilToldAsync("t1");
         await EndAsync("t2", $"acs:mns:local-1:{account}:/topics/ends/messages");
         await UntilToldAsync("t2");
         Assert.Equal([new TopicSummary("ends", 1, 2)], await Destinations.ListTopics(null, 10, Cancel));
         var messages = await Destinations.ReadTopic("ends", 0, 10, Cancel);
-        Assert.Equal(["payload of t1", "payload of t2"], messages.Select(message => JsonDocument.Parse(message.Body).RootElement.GetProperty("requestPayload").GetString()));
+        Assert.Contains("\\\"é\\\"", Encoding.UTF8.GetString(messages[0].Body), StringComparison.Ordinal);
+        Assert.Equal(["""{"n":"é"}""", "payload of t2"], messages.Select(message => JsonDocument.Parse(message.Body).RootElement.GetProperty("requestPayload").GetString()));
         Assert.Empty(await cluster.Client.GetGrain<IDestinationsGrain>("another").ReadTopic("ends", 0, 10, Cancel));
     }
 
@@ -168,11 +186,11 @@ public sealed class DeliveryTests : IAsyncLifetime
         Assert.Contains("10.0.0.1", Assert.Single(await UntilAsync(DeadAsync, found => found.Count == 1)).Fault, StringComparison.Ordinal);
     }
 
-    private async Task EndAsync(string id, string target, bool recorded = true)
+    private async Task EndAsync(string id, string target, bool recorded = true, string? payload = null)
     {
         var task = TaskOf(id);
         Assert.Equal(SubmitOutcome.Accepted, await task.Submit(
-            new TaskSubmission { RequestId = Guid.NewGuid().ToString(), Payload = Encoding.UTF8.GetBytes($"payload of {id}"), OnSuccess = "topic:wrong", OnFailure = target, Recorded = recorded }, Cancel));
+            new TaskSubmission { RequestId = Guid.NewGuid().ToString(), Payload = Encoding.UTF8.GetBytes(payload ?? $"payload of {id}"), OnSuccess = "topic:wrong", OnFailure = target, Recorded = recorded }, Cancel));
         await task.FunctionDeleted(Cancel);
     }
 
