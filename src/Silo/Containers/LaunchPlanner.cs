@@ -29,6 +29,9 @@ internal sealed record LaunchPlaces(string Box, string Relay);
 /// <summary>Turns an order, an image and the node's rules into what the engine and the relay are told. No I/O.</summary>
 internal static class LaunchPlanner
 {
+    /// <summary>Without effect here, but functions may read them (contract 5).</summary>
+    private static readonly (string Field, string Header)[] LogHeaders = [("project", "x-fc-service-logproject"), ("logstore", "x-fc-service-logstore")];
+
     private const string BoxInside = "/.gputasks";
     private const string RelayInside = "/.gputasks-relay";
 
@@ -232,12 +235,29 @@ internal static class LaunchPlanner
             headers["x-fc-initialization-timeout"] = initializer.TimeoutSeconds.ToString(CultureInfo.InvariantCulture);
         }
 
+        foreach (var (field, header) in LogHeaders)
+        {
+            if (spec.StoredFields.TryGetValue("logConfig", out var text) && TextOf(text, field) is { Length: > 0 } value)
+            {
+                headers[header] = value;
+            }
+        }
+
         if (spec.PreStop is { } preStop)
         {
             headers["x-fc-instance-lifecycle-pre-stop-handler"] = preStop.Handler;
         }
 
         return headers;
+    }
+
+    /// <summary>A text of a stored JSON object, or null.</summary>
+    private static string? TextOf(string json, string field)
+    {
+        using var document = JsonDocument.Parse(json);
+        return document.RootElement.ValueKind is JsonValueKind.Object && document.RootElement.TryGetProperty(field, out var value) && value.ValueKind is JsonValueKind.String
+            ? value.GetString()
+            : null;
     }
 
     private static Dictionary<string, string> LabelsOf(LaunchOrder order, NodeOptions options) => new(StringComparer.Ordinal)

@@ -307,6 +307,41 @@ public sealed class LaunchPlannerTests
         Assert.Equal("init", config.Headers["x-fc-function-initializer"]);
     }
 
+    /// <summary>docs/contract.md names every header and variable of the platform, and no other.</summary>
+    [Fact]
+    public void What_a_container_is_told_is_what_the_documents_say()
+    {
+        static FunctionSpec Full(FunctionSpec spec) => spec with
+        {
+            Initializer = new HookSpec("init", 5),
+            PreStop = new HookSpec("stop", 6),
+            StoredFields = new Dictionary<string, string> { ["logConfig"] = """{"project":"p","logstore":"l","enableRequestMetrics":true}""" },
+        };
+
+        var order = OrderOf(Full) with { Version = "3" };
+        order = order with { Lease = order.Lease with { Cards = [new CardShare("GPU-1", 1_024, 63, 0, null)] } };
+        var config = LaunchPlanner.Configure(order, Options);
+        Assert.Equal(("p", "l", "3"), (config.Headers["x-fc-service-logproject"], config.Headers["x-fc-service-logstore"], config.Headers["x-fc-version-id"]));
+        var run = new RunOrder { RunId = "t.1", InstanceId = "i", RequestId = "q", Limit = TimeSpan.FromSeconds(2), Task = new TaskKey("1", "f", "t"), Attempt = 1, Recorded = true };
+        var headers = config.Headers.Keys
+            .Concat(LaunchPlanner.Order(run, 1, "").Headers.Keys)
+            .Concat(LaunchPlanner.Order(run with { Http = new HttpCall { Method = "GET", Target = "/a", BasePath = "/b", Headers = [] } }, 1, "").Headers.Keys)
+            .Where(name => name.StartsWith("x-fc-", StringComparison.Ordinal));
+        Assert.Equal(Told("### Request headers", "x-fc-[a-z-]+"), headers.Distinct().Order(StringComparer.Ordinal));
+        var environment = LaunchPlanner.Plan(order, Image, Places, Options, 2, new HandOver(["GPU-1"], [], "compute,utility")).Environment.Select(pair => pair.Split('=')[0]);
+        Assert.Equal(Told("### Environment", "[A-Z][A-Z_]+"), environment.Distinct().Order(StringComparer.Ordinal));
+
+        static IEnumerable<string> Told(string section, string pattern)
+        {
+            using var stream = typeof(LaunchPlannerTests).Assembly.GetManifestResourceStream("contract.md")!;
+            using var reader = new StreamReader(stream);
+            var page = reader.ReadToEnd();
+            var from = page.IndexOf(section, StringComparison.Ordinal);
+            var part = page[from..page.IndexOf("\n#", from + 4, StringComparison.Ordinal)];
+            return System.Text.RegularExpressions.Regex.Matches(part, $"`({pattern})`").Select(name => name.Groups[1].Value).Distinct().Order(StringComparer.Ordinal);
+        }
+    }
+
     [Fact]
     public void A_task_id_is_handed_over_only_when_the_task_is_recorded()
     {

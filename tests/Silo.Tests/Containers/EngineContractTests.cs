@@ -134,6 +134,15 @@ public abstract class EngineContractTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task An_image_that_a_container_is_made_of_is_not_removed_and_one_that_is_not_here_stays_gone()
+    {
+        await CreateAsync();
+        Assert.False(await Engine.RemoveImageAsync(TestDocker.EchoImage, Token));
+        Assert.NotNull(await Engine.FindImageAsync(TestDocker.EchoImage, Token));
+        Assert.True(await Engine.RemoveImageAsync($"gputasks/none:{prefix}", Token));
+    }
+
+    [Fact]
     public async Task An_image_that_is_not_here_cannot_be_created_from()
     {
         var e = await Assert.ThrowsAsync<EngineException>(() => CreateAsync(change: plan => plan with { Image = $"gputasks/none:{prefix}" }));

@@ -54,7 +54,7 @@ internal sealed class FakeEngine : IContainerEngine
     });
 
     public Task<bool> RemoveImageAsync(string image, CancellationToken cancellationToken) => Do("remove image", () =>
-        !(Images.TryGetValue(image, out var found) && ImagesInUse.Contains(found.Id)) && (Images.Remove(image) || true));
+        !(Images.TryGetValue(image, out var found) && (ImagesInUse.Contains(found.Id) || Plans.Exists(plan => plan.Image == found.Id && containers.ContainsKey(plan.Name)))) && (Images.Remove(image) || true));
 
     public Task CreateAsync(ContainerPlan plan, CancellationToken cancellationToken) => Do("create", () =>
     {
