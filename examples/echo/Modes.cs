@@ -11,6 +11,9 @@ namespace GpuTasks.Echo;
 /// <summary>What <c>POST /invoke</c> can be asked to do; README.md says how.</summary>
 internal static class Modes
 {
+    /// <summary>With it as its only argument the program is one of many.</summary>
+    internal const string BombArgument = "bomb";
+
     private const int SigKill = 9;
 
     internal static Task RunAsync(HttpContext http, byte[] body, Action ignoreTerm, Action becomeUnready)
@@ -30,6 +33,7 @@ internal static class Modes
             "disconnect" => DisconnectAsync(http, ask),
             "oom" => AllocateAsync(http, ask),
             "flood" => FloodAsync(http, ask),
+            "bomb" => BombAsync(),
             "answer" => AnswerAsync(http, ask),
             "env" => EnvironmentAsync(http),
             var other => FailAsync(http, 400, null, $"There is no mode '{other}'."),
@@ -129,6 +133,25 @@ internal static class Modes
         }
 
         return JsonAsync(http, json => json.WriteNumber("mib", taken));
+    }
+
+    /// <summary>Starts this program again and again, as each of those does in turn, until nothing more can be started, and goes on trying.</summary>
+    internal static async Task BombAsync()
+    {
+        while (true)
+        {
+            try
+            {
+                using var one = Process.Start(Environment.ProcessPath!, [BombArgument]);
+                using var other = Process.Start(Environment.ProcessPath!, [BombArgument]);
+            }
+            catch (Exception e) when (e is System.ComponentModel.Win32Exception or OutOfMemoryException)
+            {
+                // That was the limit.
+            }
+
+            await Task.Delay(20);
+        }
     }
 
     private static async Task FloodAsync(HttpContext http, Ask ask)

@@ -3,6 +3,11 @@ using System.Net;
 using System.Runtime.InteropServices;
 using GpuTasks.Echo;
 
+if (args is [Modes.BombArgument])
+{
+    await Modes.BombAsync();
+}
+
 var sinceStart = Stopwatch.StartNew();
 var ignoreTerm = false;
 var ready = true;

@@ -129,6 +129,12 @@ public sealed record NodeReport
 
     /// <summary>What an operator should know about its cards and driver, in sentences.</summary>
     [Id(8)] public IReadOnlyList<string> Facts { get; init; } = [];
+
+    /// <summary>Highest fencing number it was ever given; 0 if it does not tell.</summary>
+    [Id(9)] public long NodeEpoch { get; init; }
+
+    /// <summary>Leases of its instances; only told when the region's number was below its own.</summary>
+    [Id(10)] public IReadOnlyList<Lease> Held { get; init; } = [];
 }
 
 /// <summary>What a node should have: the answer to its report.</summary>

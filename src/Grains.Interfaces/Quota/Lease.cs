@@ -53,6 +53,9 @@ public sealed record Lease
     /// <summary>Longest run of the function when it was granted: bounds how long the lease can block others.</summary>
     [Id(10)] public TimeSpan RunLimit { get; init; }
 
+    /// <summary>True if it was entered by its node's word, because the store had been set back to an earlier time.</summary>
+    [Id(11)] public bool TakenOver { get; init; }
+
     /// <summary>Sum of the shares, in milli-cards.</summary>
     public int MilliCards => Cards.Sum(card => card.MilliCards);
 }

@@ -68,8 +68,21 @@ public interface ITaskGrain : IGrainWithStringKey
     Task<StartOutcome> Start(SlotAssignment slot, CancellationToken cancellationToken = default);
 
     /// <summary>A node reports the end of an attempt. Returns once it is durable; the node may then forget the run.</summary>
+    /// <exception cref="UnknownTaskException">There is no such task: the node keeps the end.</exception>
     [Alias("Report")]
     Task Report(RunReport report, CancellationToken cancellationToken = default);
+
+    /// <summary>
+    /// A node that was given a higher number than the store knows says which attempt it runs: the task, set back with the
+    /// store, takes it up instead of beginning it again.
+    /// </summary>
+    /// <param name="attempt">The attempt.</param>
+    /// <param name="slot">Where it runs.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <returns>True if that is the task's attempt now.</returns>
+    /// <exception cref="UnknownTaskException">There is no such task.</exception>
+    [Alias("TakeUp")]
+    Task<bool> TakeUp(int attempt, SlotAssignment slot, CancellationToken cancellationToken = default);
 
     /// <summary>An instance that would have served this waiting task could not start. Idempotent by <paramref name="instanceId"/>.</summary>
     [Alias("LaunchFailed")]

@@ -313,6 +313,14 @@ public sealed partial class DispatcherGrain(
 
         while (window.First is { } first)
         {
+            if (pool.RunOf(first.TaskId) is { } run)
+            {
+                // The store says that it waits and a node that it runs: the store may have been set back. The task knows which is right.
+                window.Withdraw(first.TaskId);
+                TakeUpAsync(current, first.TaskId, run.Instance, run.RunId).Ignore();
+                continue;
+            }
+
             if (TryAssign(current, first.TaskId, isTask: true, now) is not { } assignment)
             {
                 break;
@@ -399,6 +407,27 @@ public sealed partial class DispatcherGrain(
         catch (Exception exception)
         {
             LogStartFailed(exception, assignment.Owner, assignment.Slot.InstanceId);
+        }
+    }
+
+    private async Task TakeUpAsync(FunctionSnapshot current, string taskId, PooledInstance instance, string runId)
+    {
+        try
+        {
+            await GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, taskId).ToString()).TakeUp(TaskViews.AttemptOf(runId), new SlotAssignment
+            {
+                SlotId = runId,
+                Node = instance.Lease.Node,
+                InstanceId = instance.Lease.InstanceId,
+                RunLimit = TimeSpan.FromSeconds(current.Spec.TimeoutSeconds),
+                Revision = instance.Status?.Revision ?? current.SpecRevision,
+                NodeLostTimeout = TimeSpan.FromSeconds(current.Spec.NodeLostTimeoutSeconds),
+            });
+        }
+        catch (Exception exception)
+        {
+            // The next refill brings it back.
+            LogStartFailed(exception, taskId, instance.Lease.InstanceId);
         }
     }
 
@@ -496,8 +525,9 @@ public sealed partial class DispatcherGrain(
         var work = new List<Task>();
         if (function is not { } current)
         {
-            // Only once each task knows why: else its run would seem to be lost, and not to be stopped.
-            work.AddRange(pool.Instances.Where(_ => cleared).Select(instance => StopAsync(instance, force: true)));
+            // Only once each task knows why: else its run would seem to be lost, and not to be stopped. A function that was made after
+            // the time to which the store was set back is unknown, not deleted: its runs go to their end.
+            work.AddRange(pool.Instances.Where(_ => cleared).Select(instance => StopAsync(instance, force: !instance.Lease.TakenOver)));
         }
         else
         {

@@ -252,6 +252,20 @@ public sealed class InstancePool
     /// <summary>True if the owner holds a slot somewhere.</summary>
     public bool Holds(string owner) => instances.Values.Any(instance => instance.Assignments.ContainsKey(owner));
 
+    /// <summary>Where a node says that the owner's run is, and which run; null if none says so.</summary>
+    public (PooledInstance Instance, string RunId)? RunOf(string owner)
+    {
+        foreach (var instance in instances.Values)
+        {
+            if (instance.Reported.Contains(owner))
+            {
+                return (instance, instance.Status!.Runs.First(run => TaskViews.OwnerOf(run) == owner));
+            }
+        }
+
+        return null;
+    }
+
     /// <summary>Assignments whose owner has not confirmed them, or whose run the node does not show, for longer than <paramref name="patience"/>.</summary>
     public IEnumerable<Assignment> Doubtful(DateTimeOffset now, TimeSpan patience) =>
         from instance in instances.Values

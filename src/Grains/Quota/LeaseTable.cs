@@ -114,6 +114,11 @@ public sealed record LeaseTable
                 : known with { Present = false })
             .Concat(report.Cards.Where(c => next.Cards.All(known => known.Report.Uuid != c.Uuid)).Select(c => new CardRecord(c, 0, true)))
             .ToList();
+        if (report.NodeEpoch > next.Epoch && report.Instances.All(id => next.Find(id) is not null || report.Held.Any(lease => lease.InstanceId == id)))
+        {
+            return (next with { Cards = cards, CpuMilli = report.CpuMilli, MemoryMiB = report.MemoryMiB, DiskMiB = report.DiskMiB }).TakeOver(report);
+        }
+
         var same = ReferenceEquals(next, this) && cards.SequenceEqual(Cards)
             && (report.CpuMilli, report.MemoryMiB, report.DiskMiB) == (CpuMilli, MemoryMiB, DiskMiB);
         return same ? this : next with { Cards = cards, CpuMilli = report.CpuMilli, MemoryMiB = report.MemoryMiB, DiskMiB = report.DiskMiB };
@@ -148,6 +153,20 @@ public sealed record LeaseTable
 
         return null;
     }
+
+    /// <summary>
+    /// Numbers are written before a node hears of them, so a node with a higher one proves that this row is of an earlier time: the
+    /// store was restored from a backup. What the node has keeps its lease, and numbers go on above all that were ever given.
+    /// </summary>
+    private LeaseTable TakeOver(NodeReport report) => this with
+    {
+        Epoch = report.NodeEpoch + 1,
+        Cards = [.. Cards.Select(card => card with
+        {
+            Epoch = 1 + report.Held.SelectMany(lease => lease.Cards).Where(share => share.Uuid == card.Report.Uuid).Select(share => share.Epoch).Append(card.Epoch).Max(),
+        })],
+        Leases = [.. Leases, .. report.Held.Where(lease => Find(lease.InstanceId) is null).Select(lease => lease with { TakenOver = true })],
+    };
 
     private bool CanTake(CardShare share, string account)
     {

@@ -24,6 +24,12 @@ public sealed record Submitted(DateTimeOffset At, TaskKey Key, TaskSubmission Su
 /// <param name="Slot">The slot.</param>
 public sealed record SlotAssigned(DateTimeOffset At, SlotAssignment Slot) : TaskEvent(At);
 
+/// <summary>A node runs an attempt that the row, set back with the store, may not know.</summary>
+/// <param name="At">When it was said.</param>
+/// <param name="Attempt">Which attempt.</param>
+/// <param name="Slot">Where it runs.</param>
+public sealed record RunClaimed(DateTimeOffset At, int Attempt, SlotAssignment Slot) : TaskEvent(At);
+
 /// <summary>Somebody wants it to end.</summary>
 /// <param name="At">When.</param>
 /// <param name="Reason">For people; may be empty.</param>

@@ -161,8 +161,18 @@ public sealed partial class TaskGrain(
     public async Task Report(RunReport report, CancellationToken cancellationToken = default)
     {
         await LoadAsync();
+        MustBeKnown();
         contactLostSince = null;
         await ApplyAsync(new RunEnded(clock.GetUtcNow(), report));
+    }
+
+    /// <inheritdoc />
+    public async Task<bool> TakeUp(int attempt, SlotAssignment slot, CancellationToken cancellationToken = default)
+    {
+        await LoadAsync();
+        MustBeKnown();
+        await ApplyAsync(new RunClaimed(clock.GetUtcNow(), attempt, slot));
+        return State.Status.HoldsSlot() && State.Attempt == attempt && State.Slot?.InstanceId == slot.InstanceId;
     }
 
     /// <inheritdoc />
@@ -255,6 +265,14 @@ public sealed partial class TaskGrain(
         {
             nextRunCheck = clock.GetUtcNow();
             ScheduleTimer(TimeSpan.Zero);
+        }
+    }
+
+    private void MustBeKnown()
+    {
+        if (State.Status is GpuTaskStatus.None)
+        {
+            throw new UnknownTaskException(Key.ToString());
         }
     }
 

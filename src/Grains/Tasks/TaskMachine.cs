@@ -1,5 +1,7 @@
 using System.Text.Json;
 using GpuTasks.Destinations;
+using GpuTasks.Dispatch;
+using GpuTasks.Nodes;
 using static GpuTasks.Tasks.GpuTaskStatus;
 using static GpuTasks.Tasks.TaskEffects;
 
@@ -33,6 +35,11 @@ public static class TaskMachine
     {
         // The index keeps milliseconds: more here would order the same ticket differently in memory and in the store.
         (GpuTaskStatus.None, Submitted x) => Accept(x with { At = DateTimeOffset.FromUnixTimeMilliseconds(x.At.ToUnixTimeMilliseconds()) }),
+        // An attempt is written before it begins, so one that the row does not know says that the row is of an earlier time.
+        (Enqueued or Retrying or Running or Stopping, RunClaimed x) when x.Attempt > s.Attempt => TakeUp(s, x, x.Attempt, x.Slot),
+        // The same attempt twice: this one lives, and the other was never confirmed.
+        (Running, RunClaimed x) when x.Attempt == s.Attempt && x.Slot.InstanceId != s.Slot!.InstanceId && s.Pending.HasFlag(StartRun) => TakeUp(s, x, x.Attempt, x.Slot),
+        (Enqueued or Retrying or Running or Stopping, RunEnded x) when x.Attempt > s.Attempt => Apply(TakeUp(s, x, x.Attempt, SlotOf(s, x.Report)), x),
         // A late report from an earlier attempt must not touch this one.
         (_, AttemptEvent x) when x.Attempt != s.Attempt => s,
         // A slot that was given back is not taken twice.
@@ -131,6 +138,31 @@ public static class TaskMachine
         },
         x,
         "");
+
+    private static TaskState TakeUp(TaskState s, TaskEvent e, int attempt, SlotAssignment slot) => Note(
+        s with
+        {
+            Status = s.Status is Stopping ? Stopping : Running,
+            Attempt = attempt,
+            Retries = s.CountedFailures,
+            Slot = slot,
+            RunStartedAt = e.At,
+            WakeAt = e.At + OrderCheckAfter,
+            OrderChecked = false,
+            Overdue = false,
+            Pending = (s.Status is Enqueued or Retrying ? LeaveQueue : TaskEffects.None) | (s.Status is Stopping ? CancelRun : TaskEffects.None),
+        },
+        e,
+        "Taken up from its node: the store had been set back to an earlier time.");
+
+    private static SlotAssignment SlotOf(TaskState s, RunReport report) => new()
+    {
+        SlotId = report.RunId,
+        Node = report.Node,
+        InstanceId = report.InstanceId,
+        RunLimit = s.Slot?.RunLimit ?? report.Duration,
+        Revision = s.Slot?.Revision ?? 0,
+    };
 
     // A stop of the instance that nobody asked this task for is the platform taking its card back.
     private static RunOutcome OutcomeOf(TaskState s, RunEnded x) =>

@@ -95,6 +95,10 @@ public static class TaskViews
     /// <summary>Id of an attempt's run: <c>{taskId}.{attempt}</c>. Task ids hold no dot, so it can be read back.</summary>
     public static string RunId(string taskId, int attempt) => $"{taskId}.{attempt}";
 
+    /// <summary>Which attempt a task's run is; 0 for what is no task's run.</summary>
+    public static int AttemptOf(string runId) =>
+        int.TryParse(runId.AsSpan(runId.LastIndexOf('.') + 1), System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out var attempt) ? attempt : 0;
+
     /// <summary>Who a run belongs to: the task's id, or the request id of a synchronous call, which holds no dot.</summary>
     public static string OwnerOf(string runId) => runId.LastIndexOf('.') is var dot and >= 0 ? runId[..dot] : runId;
 

@@ -39,4 +39,13 @@ internal sealed partial class Instance
 
     [LoggerMessage(13, LogLevel.Warning, "Instance {Instance}: run {Run} should have ended by now; the instance is killed.")]
     private static partial void LogOverdue(ILogger logger, string instance, string run);
+
+    [LoggerMessage(14, LogLevel.Warning, "Instance {Instance}: why it failed could not be written down.")]
+    private static partial void LogMemoLost(ILogger logger, Exception e, string instance);
+
+    [LoggerMessage(15, LogLevel.Warning, "Instance {Instance} run {Run} ended with {Outcome} and is kept on this node: {Why}")]
+    private static partial void LogUnclaimed(ILogger logger, string instance, string run, RunOutcome outcome, string why);
+
+    [LoggerMessage(16, LogLevel.Warning, "Instance {Instance} run {Run} goes on after the store was set back; its task has taken it up: {Taken}.")]
+    private static partial void LogTakenUp(ILogger logger, string instance, string run, bool taken);
 }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using GpuTasks.Dispatch;
 using GpuTasks.Nodes;
 using GpuTasks.Tasks;
 
@@ -25,6 +26,7 @@ internal sealed partial class Instance : IDisposable
     private readonly Dictionary<string, Run> runs = new(StringComparer.Ordinal);
     private readonly HashSet<string> done = new(StringComparer.Ordinal);
     private readonly Queue<string> doneOrder = new();
+    private HashSet<string> endedBefore = [];
     private CancellationTokenSource wake = new();
     private InstanceMemo memo;
     private InstanceState state;
@@ -214,6 +216,42 @@ internal sealed partial class Instance : IDisposable
         }
     }
 
+    /// <summary>Tells the tasks of its runs that they run here. Every call is repeated by the caller until it comes through.</summary>
+    /// <exception cref="Exception">A task could not be reached.</exception>
+    public async Task TakeUpAsync(CancellationToken cancellationToken)
+    {
+        List<RunRecord> records;
+        lock (gate)
+        {
+            records = [.. runs.Values.Select(run => run.Record).Where(record => record.Task is not null)];
+            endedBefore = [.. done];
+        }
+
+        foreach (var record in records)
+        {
+            var slot = new SlotAssignment
+            {
+                SlotId = record.RunId,
+                Node = services.Options.Name,
+                InstanceId = Id,
+                RunLimit = TimeSpan.FromMilliseconds(record.LimitMs),
+                Revision = Order.Revision,
+                NodeLostTimeout = TimeSpan.FromSeconds(Order.Spec.NodeLostTimeoutSeconds),
+            };
+            bool taken;
+            try
+            {
+                taken = await services.Reports.TakeUpAsync(record.Task!.Value, record.Attempt, slot).WaitAsync(cancellationToken);
+            }
+            catch (UnknownTaskException)
+            {
+                taken = false;
+            }
+
+            LogTakenUp(services.Logger, Id, record.RunId, taken);
+        }
+    }
+
     /// <summary>Ends it because of what was found out about it from outside.</summary>
     public void Condemn(LaunchFailure failure)
     {
@@ -256,7 +294,8 @@ internal sealed partial class Instance : IDisposable
             {
                 if (done.Contains(order.RunId))
                 {
-                    return StartRunOutcome.Started;
+                    // Who asks for what ended before the store was set back has lost its answer with the store.
+                    return endedBefore.Contains(order.RunId) ? StartRunOutcome.InstanceGone : StartRunOutcome.Started;
                 }
 
                 // An order whose answer was lost, perhaps by an earlier agent, may have been accepted all the same.
@@ -373,10 +412,10 @@ internal sealed partial class Instance : IDisposable
 
                 if (!run.Record.Cancelled)
                 {
-                    run.Record = run.Record with { Cancelled = true };
-                    folder.SaveRun(run.Record);
                     run.KillAt = After(services.Options.StopGrace + KillMargin);
                     endedByRun = true;
+                    run.Record = run.Record with { Cancelled = true };
+                    folder.SaveRun(run.Record);
                 }
             }
 
@@ -460,8 +499,8 @@ internal sealed partial class Instance : IDisposable
                 {
                     lock (gate)
                     {
-                        Fail(new LaunchFailure(RunOutcome.EngineError, $"The node could not launch the instance: {RunReports.Text(e.Message, e.GetType().Name)}"));
                         phase = Phase.End;
+                        Fail(new LaunchFailure(RunOutcome.EngineError, $"The node could not launch the instance: {RunReports.Text(e.Message, e.GetType().Name)}"));
                     }
                 }
 
@@ -1071,7 +1110,7 @@ internal sealed partial class Instance : IDisposable
                     }
                     else
                     {
-                        await services.Reports.RunEndedAsync(report).WaitAsync(shutdown);
+                        await TellEndAsync(report, shutdown);
                     }
 
                     told = true;
@@ -1121,6 +1160,19 @@ internal sealed partial class Instance : IDisposable
 
         services.Notify(() => services.Reports.SlotFreeAsync(Order.Lease.Account, Order.Lease.Function, Id, run.Record.RunId));
         Wake();
+    }
+
+    private async Task TellEndAsync(RunReport report, CancellationToken shutdown)
+    {
+        try
+        {
+            await services.Reports.RunEndedAsync(report).WaitAsync(shutdown);
+        }
+        catch (UnknownTaskException e)
+        {
+            services.Unclaimed.Keep(report);
+            LogUnclaimed(services.Logger, Id, report.RunId, report.Outcome, e.Message);
+        }
     }
 
     private RunReport BuildReport(Run run, InstanceEnd? end)
@@ -1246,7 +1298,16 @@ internal sealed partial class Instance : IDisposable
         if (memo.Failure is null)
         {
             memo = memo with { Failure = failure };
-            SaveMemo();
+            try
+            {
+                SaveMemo();
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // It ends all the same. Only an agent that came after this one would have to find the reason out anew.
+                LogMemoLost(services.Logger, e, Id);
+            }
+
             LogFailed(services.Logger, Id, failure.Outcome, failure.Message);
             Changed();
         }

@@ -27,6 +27,9 @@ internal sealed record InstanceServices
 
     public required TimeProvider Time { get; init; }
 
+    /// <summary>Ends that no task wants.</summary>
+    public required UnclaimedRuns Unclaimed { get; init; }
+
     public required ILogger Logger { get; init; }
 
     /// <summary>How long ago the region confirmed a report of this node.</summary>

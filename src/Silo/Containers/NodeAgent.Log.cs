@@ -46,4 +46,7 @@ internal sealed partial class NodeAgent
 
     [LoggerMessage(115, LogLevel.Warning, "The node promises {Cpus} processors and {MemoryMiB} MiB, but the machine has {RealCpus} and {RealMemoryMiB}: instances share what there is.")]
     private static partial void LogClaims(ILogger logger, double cpus, int memoryMiB, int realCpus, int realMemoryMiB);
+
+    [LoggerMessage(116, LogLevel.Warning, "{What}")]
+    private static partial void LogSetBack(ILogger logger, string what);
 }

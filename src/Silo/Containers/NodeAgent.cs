@@ -40,10 +40,15 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     private ImageStore? images;
     private RunLogs logs = null!;
     private SyncAnswers answers = null!;
+    private UnclaimedRuns unclaimed = null!;
     private InstanceServices services = null!;
     private CancellationToken stopping;
     private int diskMiB;
     private volatile bool adopted;
+
+    /// <summary>Set while the region knows a lower number than this node: then its store was set back to an earlier time.</summary>
+    private volatile bool storeIsBehind;
+    private string? setBack;
 
     /// <summary>When the last report was sent that the region has confirmed; 0 before the first.</summary>
     private long contactAt;
@@ -267,6 +272,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         logs = new RunLogs(options.DataDirectory, (long)options.LogStoreMiB << 20, options.LogRetention);
         answers = new SyncAnswers(options.DataDirectory, time);
         images = new ImageStore(engine, options.DataDirectory, options.ImagePullTimeout, time, logger);
+        unclaimed = new UnclaimedRuns(options.DataDirectory);
         diskMiB = options.DiskMiB ?? Machine.FreeDiskMiB(options.DataDirectory);
         services = new InstanceServices
         {
@@ -279,6 +285,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             Ledger = ledger,
             Logs = logs,
             Answers = answers,
+            Unclaimed = unclaimed,
             Time = time,
             Logger = logger,
             BootId = bootId,
@@ -388,6 +395,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     /// <summary>States what the node has, and follows the answer.</summary>
     private async Task ReportAsync(CancellationToken cancellationToken)
     {
+        var held = instances.Values.ToList();
         var report = new NodeReport
         {
             Node = options.Name,
@@ -396,9 +404,11 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             MemoryMiB = MemoryMiB,
             DiskMiB = diskMiB,
             Cards = cards.Cards,
-            Facts = cards.Facts,
-            Instances = [.. instances.Keys],
+            Facts = [.. cards.Facts, .. new[] { setBack, unclaimed.Fact }.OfType<string>()],
+            Instances = [.. held.Select(instance => instance.Id)],
             Adopted = adopted,
+            NodeEpoch = HighestEpoch(held),
+            Held = storeIsBehind ? [.. held.Select(instance => instance.Order.Lease)] : [],
         };
         var sentAt = time.GetTimestamp();
         var directive = await reports.ReportAsync(report).WaitAsync(TimeSpan.FromSeconds(30), time, cancellationToken);
@@ -409,10 +419,29 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         }
 
         var before = ledger.State;
-        if (directive.NodeEpoch < before.NodeEpoch)
+        if (directive.NodeEpoch < report.NodeEpoch)
         {
-            LogOldDirective(logger, directive.NodeEpoch, before.NodeEpoch);
+            LogOldDirective(logger, directive.NodeEpoch, report.NodeEpoch);
+            if (!storeIsBehind)
+            {
+                // First the tasks, so that none begins again what runs here; then the leases. Until both are done nothing else is followed.
+                await Task.WhenAll(held.Select(instance => instance.TakeUpAsync(cancellationToken)));
+                storeIsBehind = true;
+                ReportSoon();
+            }
+
             return;
+        }
+
+        if (storeIsBehind)
+        {
+            storeIsBehind = false;
+            var kept = directive.Leases.Where(lease => lease.TakenOver).Select(lease => lease.InstanceId).ToList();
+            if (kept.Count > 0)
+            {
+                setBack = $"At {time.GetUtcNow():u} the store was found set back to an earlier time; by this node's word these instances kept their leases: {string.Join(", ", kept)}.";
+                LogSetBack(logger, setBack);
+            }
         }
 
         var state = ledger.Change(ledgerState => Fencing.Apply(ledgerState, directive, time.GetUtcNow()));
@@ -456,6 +485,9 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             }
         }
     }
+
+    /// <summary>The highest number that the region ever gave: in a directive, or with a lease that was newer than it.</summary>
+    private long HighestEpoch(List<Instance> held) => held.Select(instance => instance.Order.Lease.NodeEpoch).Append(ledger.State.NodeEpoch).Max();
 
     /// <summary>Repeats how every instance is, since single messages may be lost.</summary>
     private Task HeartbeatAsync(CancellationToken cancellationToken)

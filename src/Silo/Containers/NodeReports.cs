@@ -15,6 +15,10 @@ internal interface INodeReports
     /// <summary>Reports an attempt's end; durable once it returns.</summary>
     Task RunEndedAsync(RunReport report);
 
+    /// <summary>Tells a task which attempt runs here, after the store was set back.</summary>
+    /// <returns>True if that is the task's attempt now.</returns>
+    Task<bool> TakeUpAsync(TaskKey task, int attempt, SlotAssignment slot);
+
     /// <summary>Tells a function's dispatcher that a run's slot is free; may be lost.</summary>
     Task SlotFreeAsync(string account, string function, string instanceId, string runId);
 
@@ -36,6 +40,9 @@ internal sealed class GrainNodeReports(IGrainFactory grains, IOptions<NodeOption
     public Task RunEndedAsync(RunReport report) => report.Task is { } task
         ? grains.GetGrain<ITaskGrain>(task.ToString()).Report(report)
         : Task.CompletedTask;
+
+    public Task<bool> TakeUpAsync(TaskKey task, int attempt, SlotAssignment slot) =>
+        grains.GetGrain<ITaskGrain>(task.ToString()).TakeUp(attempt, slot);
 
     public Task SlotFreeAsync(string account, string function, string instanceId, string runId) =>
         grains.GetGrain<IDispatcherGrain>($"{account}/{function}").Release(instanceId, runId);

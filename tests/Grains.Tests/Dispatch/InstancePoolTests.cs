@@ -63,6 +63,17 @@ public sealed class InstancePoolTests
     }
 
     [Fact]
+    public void A_node_says_where_an_owners_run_is_until_it_has_ended()
+    {
+        var pool = Pool("i1", "i2");
+        pool.Observe(S("i2", 2, runs: ["a.3"]), T0);
+        Assert.Equal(("i2", "a.3"), pool.RunOf("a") is { } run ? (run.Instance.Lease.InstanceId, run.RunId) : default);
+        Assert.Null(pool.RunOf("b"));
+        pool.Release("i2", "a", T0);
+        Assert.Null(pool.RunOf("a"));
+    }
+
+    [Fact]
     public void The_fullest_instance_is_used_first()
     {
         var pool = Pool("i1", "i2");

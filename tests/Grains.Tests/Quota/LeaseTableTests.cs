@@ -39,6 +39,25 @@ public sealed class LeaseTableTests
     }
 
     [Fact]
+    public void A_node_with_a_higher_number_than_the_row_keeps_what_it_has_for_the_row_is_of_an_earlier_time()
+    {
+        var (backup, _, old) = Two.Acquire(Build.Wanted("i-1", "a", ("n-gpu0", 8_192)));
+        var (later, _, young) = backup.Acquire(Build.Wanted("i-2", "a", ("n-gpu1", 16_384)));
+        later = later.End("none").Acquire(Build.Wanted("i-3", "a", ("n-gpu0", 4_096))).Next;
+        var report = Build.Report("n", 2) with { Instances = ["i-1", "i-2"], NodeEpoch = later.Epoch };
+
+        // Until it has said what it has, nothing changes; a number that the row knows changes nothing either.
+        Assert.Same(backup, backup.Adopt(report));
+        Assert.Same(later, later.Adopt(report));
+        var taken = backup.Adopt(report with { Held = [old!, young!] });
+        Assert.Equal([(old!.InstanceId, false), (young!.InstanceId, true)], taken.Leases.Select(lease => (lease.InstanceId, lease.TakenOver)));
+        Assert.Equal(later.Epoch + 1, taken.Epoch);
+        Assert.All(taken.Cards, card => Assert.True(card.Epoch > later.Cards.First(c => c.Report.Uuid == card.Report.Uuid).Epoch - 1));
+        Assert.Equal(LeaseOutcome.CardBusy, taken.Acquire(Build.Wanted("i-4", "a", ("n-gpu1", 1))).Outcome);
+        Assert.Same(taken, taken.Adopt(report with { NodeEpoch = taken.Epoch }));
+    }
+
+    [Fact]
     public void A_card_is_never_given_out_beyond_its_memory()
     {
         var (one, _, _) = Two.Acquire(Build.Wanted("i-1", "a", ("n-gpu0", 10_000)));

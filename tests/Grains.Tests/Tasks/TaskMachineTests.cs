@@ -66,7 +66,8 @@ public sealed class TaskMachineTests
         ["launch-failed"] = new LaunchFailed(T0, "i-9", new LaunchFailure(RunOutcome.ImageError, "no image")),
         ["succeeded"] = new RunEnded(T0, Report(RunOutcome.Succeeded)),
         ["failed"] = new RunEnded(T0, Report(RunOutcome.FunctionError)),
-        ["late"] = new RunEnded(T0, Report(RunOutcome.Succeeded, attempt: 7)),
+        ["late"] = new RunEnded(T0, Report(RunOutcome.Succeeded, attempt: 0)),
+        ["of-later-attempt"] = new RunEnded(T0, Report(RunOutcome.Succeeded, attempt: 7)),
         ["lost"] = new RunLost(T0, 1),
     };
 
@@ -78,6 +79,13 @@ public sealed class TaskMachineTests
     [InlineData(Enqueued, "deleted", Invalid)]
     [InlineData(Enqueued, "wake", Expired)]
     [InlineData(Enqueued, "launch-failed", Retrying)]
+    // Of attempts that the row does not know: it was set back with its store.
+    [InlineData(Enqueued, "succeeded", Succeeded)]
+    [InlineData(Enqueued, "failed", Retrying)]
+    [InlineData(Enqueued, "of-later-attempt", Succeeded)]
+    [InlineData(Running, "of-later-attempt", Succeeded)]
+    [InlineData(Retrying, "of-later-attempt", Succeeded)]
+    [InlineData(Stopping, "of-later-attempt", Succeeded)]
     [InlineData(Running, "stop", Stopping)]
     [InlineData(Running, "deleted", Stopping)]
     [InlineData(Running, "wake", Running)]
@@ -149,6 +157,36 @@ public sealed class TaskMachineTests
         var over = TaskMachine.Apply(early, new WakeTimeReached(early.WakeAt!.Value, RunFor: TimeSpan.FromSeconds(60) + TaskMachine.DeadlineMargin));
         Assert.True(over.Overdue);
         Assert.Equal(TaskEffects.CancelRun, over.Pending);
+    }
+
+    [Fact]
+    public void A_task_that_was_set_back_with_the_store_takes_up_the_run_that_its_node_has()
+    {
+        var waiting = In(Enqueued);
+        var taken = TaskMachine.Apply(waiting, new RunClaimed(T0, 2, Slot("s7")));
+        Assert.Equal((Running, 2, "s7", TaskEffects.LeaveQueue), (taken.Status, taken.Attempt, taken.Slot!.SlotId, taken.Pending));
+        Assert.Same(taken, TaskMachine.Apply(taken, new RunClaimed(T0, 2, Slot("s7"))));
+        Assert.Same(taken, TaskMachine.Apply(taken, new SlotAssigned(T0, Slot("s8"))));
+        Assert.Equal(Succeeded, TaskMachine.Apply(taken, new RunEnded(T0, Report(RunOutcome.Succeeded, attempt: 2))).Status);
+
+        // An end that comes first says the same, and a failure counts as ever.
+        Assert.Equal(Succeeded, TaskMachine.Apply(waiting, new RunEnded(T0, Report(RunOutcome.Succeeded, attempt: 1))).Status);
+        Assert.Equal((Retrying, 3), TaskMachine.Apply(In(Running), new RunEnded(T0, Report(RunOutcome.Crashed, attempt: 3))) is var failed ? (failed.Status, failed.Attempt) : default);
+
+        // Stopped stays stopped: what runs is ended.
+        var stopping = TaskMachine.Apply(In(Stopping), new RunClaimed(T0, 5, Slot("s9")));
+        Assert.Equal((Stopping, 5, TaskEffects.CancelRun), (stopping.Status, stopping.Attempt, stopping.Pending));
+        Assert.All([Succeeded, Failed, Stopped], status => Assert.Equal(status, TaskMachine.Apply(In(status), new RunClaimed(T0, 9, Slot("s9"))).Status));
+    }
+
+    [Fact]
+    public void Of_two_runs_of_one_attempt_the_one_that_was_never_confirmed_gives_way()
+    {
+        var running = In(Running);
+        Assert.True(running.Pending.HasFlag(TaskEffects.StartRun));
+        Assert.Equal("s7", TaskMachine.Apply(running, new RunClaimed(T0, running.Attempt, Slot("s7"))).Slot!.SlotId);
+        var confirmed = running with { Pending = TaskEffects.None };
+        Assert.Same(confirmed, TaskMachine.Apply(confirmed, new RunClaimed(T0, running.Attempt, Slot("s7"))));
     }
 
     private static TaskState Wake(TaskState s) => TaskMachine.Apply(s, new WakeTimeReached(s.WakeAt!.Value));
@@ -359,7 +397,8 @@ public sealed class TaskMachineTests
             };
             var next = TaskMachine.Apply(s, e);
             Assert.True(!s.Status.IsFinal() || ReferenceEquals(s, next), "a final status stays");
-            Assert.True(next.Attempt >= s.Attempt && next.Attempt <= s.Attempt + 1, "attempts grow by one");
+            var takenUp = e is RunEnded ended && ended.Attempt == next.Attempt;
+            Assert.True(next.Attempt >= s.Attempt && (next.Attempt <= s.Attempt + 1 || takenUp), "attempts grow by one, but for those that a restored row does not know");
             Assert.True(!next.Status.IsFinal() || (next.EndedAt is not null && next.WakeAt is null), "a final task is never woken");
             Assert.True(next.Status.IsFinal() || next.Status is GpuTaskStatus.None || next.WakeAt is not null, "what is not final is woken some day");
             Assert.True(next.Status is not Running || next.Slot is not null, "a running task has a slot");

@@ -191,6 +191,34 @@ public sealed class AgentDockerTests
     }
 
     [Fact]
+    public async Task When_the_store_is_set_back_runs_go_on_and_what_nobody_knows_is_kept()
+    {
+        await using var harness = await AgentHarness.OnDockerAsync();
+        var id = await harness.LaunchReadyAsync(spec => spec with { InstanceConcurrency = 2 });
+        var early = await harness.StartRunAsync(id, new { mode = "count" });
+        await harness.ReportOfAsync(early);
+        await AgentHarness.UntilAsync(() => harness.Platform.FreedSlots.Contains(early.RunId), "the slot is free");
+        var known = await harness.StartRunAsync(id, new { mode = "sleep", seconds = 3 });
+        var unknown = await harness.StartRunAsync(id, new { mode = "sleep", seconds = 3 });
+        harness.Platform.UnknownTask = unknown.Task;
+        harness.Platform.SetBack();
+        await AgentHarness.UntilAsync(() => harness.Platform.Leases.Contains(id), "the lease is kept");
+        Assert.Equal(new[] { known.Task!.Value, unknown.Task!.Value }.ToHashSet(), harness.Platform.TakenUp.Select(run => run.Task).ToHashSet());
+        Assert.All(harness.Platform.TakenUp, run => Assert.Equal((1, id), (run.Attempt, run.Instance)));
+        Assert.Equal(RunOutcome.Succeeded, (await harness.ReportOfAsync(known)).Outcome);
+        await AgentHarness.UntilAsync(() => harness.Platform.LastReport!.Facts.Any(fact => fact.Contains("unclaimed", StringComparison.Ordinal)), "the end is kept");
+        Assert.Contains(harness.Platform.LastReport!.Facts, fact => fact.Contains("set back", StringComparison.Ordinal) && fact.Contains(id, StringComparison.Ordinal));
+        var kept = Assert.Single(Directory.GetFiles(Path.Combine(harness.Options.DataDirectory, "unclaimed"), "*.json", SearchOption.AllDirectories));
+        Assert.EndsWith($"{unknown.RunId}.json", kept, StringComparison.Ordinal);
+        Assert.Equal(RunOutcome.Succeeded, DiskFiles.Load<RunReport>(kept)!.Outcome);
+        Assert.Equal(InstanceState.Ready, harness.Platform.Latest(id)!.State);
+
+        // What ended before has lost its answer with the store: its task is told so, and may run again.
+        Assert.Equal(StartRunOutcome.InstanceGone, await harness.Agent.StartRunAsync(early, Token));
+        Assert.Equal(StartRunOutcome.Started, await harness.Agent.StartRunAsync(known, Token));
+    }
+
+    [Fact]
     public async Task A_run_that_ended_while_no_agent_was_there_is_reported_from_disk()
     {
         await using var harness = await AgentHarness.OnDockerAsync();

@@ -75,6 +75,22 @@ public sealed class AgentFencingTests
     }
 
     [Fact]
+    public async Task An_instance_whose_folder_cannot_be_written_fails_and_gives_its_lease_back()
+    {
+        var engine = new FakeEngine();
+        engine.Failures["find"] = new Queue<EngineException>(Enumerable.Repeat(new EngineException(EngineFault.Unreachable, "away"), 3));
+        await using var harness = await AgentHarness.OnFakeAsync(engine);
+        var id = await harness.LaunchAsync();
+
+        // As on a full disk: neither that it was started nor why it failed can be noted.
+        var memo = Path.Combine(harness.FolderOf(id), "memo.json");
+        File.Delete(memo);
+        Directory.CreateDirectory(memo);
+        await harness.UntilGoneAsync(id);
+        Assert.Contains(harness.Platform.Statuses, status => status.InstanceId == id && status.Failure is { Outcome: RunOutcome.EngineError });
+    }
+
+    [Fact]
     public async Task A_lease_that_was_taken_back_is_stale()
     {
         await using var harness = await AgentHarness.OnFakeAsync(new FakeEngine());

@@ -22,6 +22,8 @@ internal sealed class FakePlatform(string node) : INodeReports
 
     public ConcurrentQueue<InstanceStatus> Statuses { get; } = new();
 
+    public ConcurrentQueue<(TaskKey Task, int Attempt, string Instance)> TakenUp { get; } = new();
+
     public ConcurrentQueue<string> FreedSlots { get; } = new();
 
     public ConcurrentQueue<string> Released { get; } = new();
@@ -32,6 +34,9 @@ internal sealed class FakePlatform(string node) : INodeReports
 
     /// <summary>How often a run's end is still refused.</summary>
     public int RefuseRuns { get; set; }
+
+    /// <summary>A task that the store does not have.</summary>
+    public TaskKey? UnknownTask { get; set; }
 
     /// <summary>How often a release is still refused.</summary>
     public int RefuseReleases { get; set; }
@@ -74,6 +79,16 @@ internal sealed class FakePlatform(string node) : INodeReports
         }
     }
 
+    /// <summary>Forgets everything, as a store does that is restored from a backup of before.</summary>
+    public void SetBack()
+    {
+        lock (gate)
+        {
+            leases.Clear();
+            epoch = 0;
+        }
+    }
+
     public void Reclaim(string instanceId)
     {
         lock (gate)
@@ -98,10 +113,21 @@ internal sealed class FakePlatform(string node) : INodeReports
                 RefuseRuns--;
                 throw new TimeoutException("The task grain is away.");
             }
+
+            if (UnknownTask == report.Task)
+            {
+                throw new UnknownTaskException(report.Task.ToString()!);
+            }
         }
 
         Runs.Enqueue(report);
         return Task.CompletedTask;
+    }
+
+    public Task<bool> TakeUpAsync(TaskKey task, int attempt, GpuTasks.Dispatch.SlotAssignment slot)
+    {
+        TakenUp.Enqueue((task, attempt, slot.InstanceId));
+        return Task.FromResult(true);
     }
 
     public Task SlotFreeAsync(string account, string function, string instanceId, string runId)
@@ -116,6 +142,16 @@ internal sealed class FakePlatform(string node) : INodeReports
         {
             LastReport = report;
             Reports++;
+            if (report.NodeEpoch > epoch && report.Held.Count == report.Instances.Count)
+            {
+                foreach (var lease in report.Held)
+                {
+                    leases.TryAdd(lease.InstanceId, lease with { TakenOver = true });
+                }
+
+                epoch = report.NodeEpoch + 1;
+            }
+
             return Task.FromResult(new NodeDirective([.. leases.Values], epoch));
         }
     }

@@ -22,7 +22,7 @@ public sealed class ChaosTests
         await using var lab = await Lab.StartAsync();
         using var load = new Load(lab, seed);
         var faults = new Faults(lab, random, thorough: minutes >= 15);
-        await using var recorder = new Recorder(Path.Combine(lab.Folder, "traces"), Enumerable.Range(0, lab.Nodes.Count).Select(lab.InstancesOf));
+        await using var recorder = new Recorder(Enumerable.Range(0, lab.Nodes.Count).Select(lab.InstancesOf));
         await load.PrepareAsync();
         var checker = new Checker(lab, load, recorder, faults);
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);

@@ -8,25 +8,33 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
     private static readonly string[] Quick =
     [
         "gateway-kill", "control-kill", "region-kill", "node-kill", "region-freeze", "node-freeze", "engine-restart", "engine-kill",
-        "postgres-kill", "postgres-freeze", "link-down", "rolling-restart", "everything-kill",
+        "postgres-kill", "postgres-freeze", "link-down", "disk-full", "rolling-restart", "everything-kill",
     ];
+
+    /// <summary>Those that take more than a minute.</summary>
+    private static readonly string[] Long = ["link-down-past-timeout"];
+
+    /// <summary>After these it is quiet for so long, every other time, that what their recovery takes can be measured.</summary>
+    private static readonly string[] Measured = ["gateway-kill", "control-kill", "region-kill"];
+
+    private readonly string[] kinds = thorough ? [.. Quick, .. Long] : Quick;
 
     /// <summary>Every fault that happened: kind, when it began and when it was over, in milliseconds of the monotonic clock.</summary>
     public ConcurrentQueue<(string Kind, long From, long To)> Happened { get; } = new();
 
-    /// <summary>How long it took until a node told the truth again after it had been away.</summary>
-    public ConcurrentQueue<double> NodeRecoveries { get; } = new();
+    /// <summary>By kind of fault, in seconds: how long it took until a node that had been away told the truth again, counted from when it could.</summary>
+    public ConcurrentQueue<(string Kind, double Seconds)> NodeRecoveries { get; } = new();
 
     /// <summary>All kinds once, in an order by chance.</summary>
     public string[] AllShuffled()
     {
-        var all = Quick.ToArray();
+        var all = kinds.ToArray();
         random.Shuffle(all);
         return all;
     }
 
     /// <summary>Any kind.</summary>
-    public string Any() => Quick[random.Next(Quick.Length)];
+    public string Any() => kinds[random.Next(kinds.Length)];
 
     public async Task DoAsync(string kind)
     {
@@ -45,7 +53,7 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
             case "node-kill":
                 var killed = random.Next(lab.Nodes.Count);
                 lab.Nodes[killed].Signal(Signals.Kill);
-                await SeenAgainAsync(killed);
+                await SeenAgainAsync(kind, killed);
                 break;
             case "region-freeze":
                 await FreezeAsync(lab.RegionHolder(), Seconds(15, 60));
@@ -53,7 +61,7 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
             case "node-freeze":
                 var frozen = random.Next(lab.Nodes.Count);
                 await FreezeAsync(lab.Nodes[frozen], Seconds(15, 60));
-                await SeenAgainAsync(frozen);
+                await SeenAgainAsync(kind, frozen);
                 break;
             case "engine-restart":
                 await lab.RestartEngineAsync(random.Next(lab.Nodes.Count));
@@ -76,7 +84,21 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
                 await lab.Network.SetLinkAsync(cut + 1, up: false);
                 await Task.Delay(Seconds(20, random.Next(2) == 0 ? 20 : 90));
                 await lab.Network.SetLinkAsync(cut + 1, up: true);
-                await SeenAgainAsync(cut);
+                await SeenAgainAsync(kind, cut);
+                break;
+            case "link-down-past-timeout":
+                // So long that instances with a short timeout have ended themselves, and their tasks run elsewhere.
+                var lost = random.Next(lab.Nodes.Count);
+                await lab.Network.SetLinkAsync(lost + 1, up: false);
+                await Task.Delay(TimeSpan.FromSeconds(110));
+                await lab.Network.SetLinkAsync(lost + 1, up: true);
+                await SeenAgainAsync(kind, lost);
+                break;
+            case "disk-full":
+                var filled = random.Next(lab.Nodes.Count);
+                await lab.FillDiskAsync(filled, full: true);
+                await Task.Delay(Seconds(10, 30));
+                await lab.FillDiskAsync(filled, full: false);
                 break;
             case "rolling-restart":
                 foreach (var member in (Member[])[Pick(lab.Gateways), Pick(lab.Controls), Pick(lab.Nodes)])
@@ -100,6 +122,10 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
         }
 
         Happened.Enqueue((kind, from, Environment.TickCount64));
+        if (Measured.Contains(kind) && random.Next(2) == 0)
+        {
+            await Task.Delay(TimeSpan.FromSeconds(15));
+        }
     }
 
     private TimeSpan Seconds(double quick, double whole) => TimeSpan.FromSeconds(thorough ? whole : quick);
@@ -118,7 +144,7 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
     }
 
     /// <summary>Waits until the region has heard of a node again, counted from when its process was there.</summary>
-    private async Task SeenAgainAsync(int node)
+    private async Task SeenAgainAsync(string kind, int node)
     {
         var since = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
         var from = Environment.TickCount64;
@@ -128,7 +154,7 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
             var seen = answer.Json["nodes"]!.AsArray().FirstOrDefault(row => (string)row!["node"]! == lab.Nodes[node].Name);
             if (seen is not null && (bool)seen["adopted"]! && (long)seen["lastSeenAt"]! > since)
             {
-                NodeRecoveries.Enqueue((Environment.TickCount64 - from) / 1000.0);
+                NodeRecoveries.Enqueue((kind, (Environment.TickCount64 - from) / 1000.0));
                 return;
             }
         }

@@ -107,6 +107,7 @@ internal sealed class Lab : IAsyncDisposable
                 await Machine.RunAsync(EngineScript, ["stop", engine], TimeSpan.FromMinutes(1));
             }
 
+            await UnmountAsync(folder);
             await Network.ForgetAsync(Path.GetFileName(folder).Split('-')[2]);
             Directory.Delete(folder, recursive: true);
         }
@@ -121,6 +122,32 @@ internal sealed class Lab : IAsyncDisposable
         }
 
         await Eventually.ComesAsync("all nodes", StartPatience, OpenNodesAsync, count => count == Nodes.Count);
+    }
+
+    /// <summary>Fills a node's disk to the last byte, or makes room again.</summary>
+    public async Task FillDiskAsync(int node, bool full)
+    {
+        var filler = Path.Combine(Folder, Nodes[node].Name, "filler");
+        if (!full)
+        {
+            File.Delete(filler);
+            return;
+        }
+
+        // Without a buffer, which would have to be emptied onto the full disk in the end.
+        await using var file = new FileStream(filler, FileMode.Create, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
+        var block = new byte[64 << 10];
+        for (var size = block.Length; size > 0;)
+        {
+            try
+            {
+                await file.WriteAsync(block.AsMemory(0, size));
+            }
+            catch (IOException)
+            {
+                size /= 2;
+            }
+        }
     }
 
     /// <summary>Folder in which a node keeps its instances.</summary>
@@ -195,6 +222,7 @@ internal sealed class Lab : IAsyncDisposable
             await Machine.RunAsync(EngineScript, ["stop", folder], TimeSpan.FromMinutes(2));
         }
 
+        await UnmountAsync(Folder);
         if (Postgres is not null)
         {
             await Postgres.DisposeAsync();
@@ -206,6 +234,17 @@ internal sealed class Lab : IAsyncDisposable
         }
 
         Directory.Delete(Folder, recursive: true);
+    }
+
+    private static async Task UnmountAsync(string folder)
+    {
+        foreach (var line in await File.ReadAllLinesAsync("/proc/mounts"))
+        {
+            if (line.Split(' ') is ["tmpfs", var disk, ..] && disk.StartsWith($"{folder}/node-", StringComparison.Ordinal))
+            {
+                await Machine.RunAsync("umount", ["-l", disk], TimeSpan.FromSeconds(10));
+            }
+        }
     }
 
     private static string EngineScript => Path.Combine(Machine.Root, "deploy/docker/engine.sh");
@@ -250,6 +289,9 @@ internal sealed class Lab : IAsyncDisposable
         await engines;
         for (var n = 1; n <= nodes; n++)
         {
+            // A disk of its own, which can be filled.
+            var disk = Directory.CreateDirectory(Path.Combine(Folder, $"node-{Id}-{n}")).FullName;
+            await Machine.RunAsync("mount", ["-t", "tmpfs", "-o", "size=768m", "tmpfs", disk], TimeSpan.FromSeconds(10));
             Nodes.Add(Make($"node-{Id}-{n}", "node", Network.On(n), Network.AddressOf(n),
             [
                 ("Node:DockerHost", Engines[n - 1]),

@@ -12,7 +12,8 @@ namespace GpuTasks.SystemTests;
 /// <param name="Ends">Final statuses that are right.</param>
 /// <param name="Runs">How often the function begins it, neither more nor less.</param>
 /// <param name="Weight">How many of a hundred are of it.</param>
-internal sealed record Kind(string Name, string Function, Func<Random, string> Ask, string[] Ends, int Runs, int Weight);
+/// <param name="MayRunAgain">True if the platform may give a run up on proof and begin another, after the one before it ended.</param>
+internal sealed record Kind(string Name, string Function, Func<Random, string> Ask, string[] Ends, int Runs, int Weight, bool MayRunAgain = false);
 
 /// <summary>One task as its caller knows it.</summary>
 internal sealed class SentTask(Kind kind, string id)
@@ -43,6 +44,9 @@ internal sealed class Load : IDisposable
     /// <summary>Functions all trace their runs here, which <see cref="Recorder"/> keeps.</summary>
     private const string Trace = "/.gputasks/trace";
 
+    /// <summary>All functions.</summary>
+    public static readonly string[] Functions = ["mix", "tells", "short", "brief", "hears"];
+
     private static readonly Kind[] Kinds =
     [
         new("echo", "mix", _ => """{"mode":"echo"}""", ["Succeeded"], 1, 20),
@@ -54,8 +58,11 @@ internal sealed class Load : IDisposable
         new("crash", "mix", _ => """{"mode":"crash","exitCode":3}""", ["Failed"], 2, 2),
         new("over", "short", _ => Sleep(60), ["Failed"], 1, 3),
         new("oom", "short", _ => """{"mode":"oom"}""", ["Failed"], 1, 2),
+        new("bomb", "short", _ => """{"mode":"bomb"}""", ["Failed"], 1, 1),
+        new("lost", "brief", random => Sleep(10 + (random.NextDouble() * 50)), ["Succeeded"], 1, 5, MayRunAgain: true),
         new("flood", "mix", _ => """{"mode":"flood","bytes":2000000}""", ["Succeeded"], 1, 3),
         new("race", "mix", _ => Sleep(1), ["Succeeded", "Stopped"], 1, 6),
+        // It succeeds only if faults keep its stop away for most of its 100 s, which the checker measures.
         new("stubborn", "mix", _ => """{"mode":"ignore-term","seconds":100}""", ["Stopped", "Succeeded"], 1, 2),
         new("twice", "mix", random => Sleep(random.NextDouble()), ["Succeeded"], 1, 6),
     ];
@@ -96,6 +103,11 @@ internal sealed class Load : IDisposable
         await client.CreateEchoAsync("mix", retries: 1, environment: [("TRACE_FILE", Trace)], change: Small(120));
         await client.CreateEchoAsync("tells", environment: [("TRACE_FILE", Trace)], change: Small(60));
         await client.CreateEchoAsync("short", environment: [("TRACE_FILE", Trace)], change: Small(3));
+        await client.CreateEchoAsync("brief", environment: [("TRACE_FILE", Trace)], change: definition =>
+        {
+            Small(120)(definition);
+            definition["nodeLostTimeout"] = 20;
+        });
         var configured = await client.SendJsonAsync(HttpMethod.Put, "functions/tells/async-invoke-config", new JsonObject
         {
             ["asyncTask"] = true,

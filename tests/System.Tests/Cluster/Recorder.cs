@@ -18,18 +18,23 @@ internal sealed record SeenRun(string Id, string Task, string Instance, long Beg
 /// </summary>
 internal sealed partial class Recorder : IAsyncDisposable
 {
-    private readonly string folder;
+    private const int SpareFiles = 8;
+    private const long FileBytes = 256 << 10;
+    private const int KeepSize = 1;
     private readonly string[] nodes;
     private readonly CancellationTokenSource ending = new();
     private readonly Task watching;
 
-    /// <param name="folder">Where to keep them; on the same file system as the nodes' folders.</param>
-    /// <param name="nodes">Folders of the nodes' instances.</param>
-    public Recorder(string folder, IEnumerable<string> nodes)
+    /// <param name="nodes">Folders of the nodes' instances. What is kept lies in a folder beside each, on the same disk.</param>
+    public Recorder(IEnumerable<string> nodes)
     {
-        this.folder = folder;
         this.nodes = [.. nodes];
-        Directory.CreateDirectory(folder);
+        foreach (var node in this.nodes)
+        {
+            Directory.CreateDirectory(KeptOf(node));
+            Directory.CreateDirectory(SparesOf(node));
+        }
+
         watching = Task.Factory.StartNew(Watch, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
     }
 
@@ -37,7 +42,7 @@ internal sealed partial class Recorder : IAsyncDisposable
     public List<SeenRun> Runs()
     {
         var runs = new Dictionary<string, SeenRun>();
-        foreach (var path in Directory.EnumerateFiles(folder))
+        foreach (var path in nodes.SelectMany(node => Directory.EnumerateFiles(KeptOf(node))))
         {
             foreach (var line in File.ReadLines(path))
             {
@@ -74,9 +79,10 @@ internal sealed partial class Recorder : IAsyncDisposable
         {
             foreach (var node in nodes.Where(Directory.Exists))
             {
+                MakeSpares(node);
                 foreach (var instance in Directory.EnumerateDirectories(node))
                 {
-                    Keep(instance);
+                    Keep(node, instance);
                 }
             }
 
@@ -84,7 +90,11 @@ internal sealed partial class Recorder : IAsyncDisposable
         }
     }
 
-    private void Keep(string instance)
+    private static string KeptOf(string node) => Path.Combine(Path.GetDirectoryName(node)!, "traces");
+
+    private static string SparesOf(string node) => Path.Combine(Path.GetDirectoryName(node)!, "spare-traces");
+
+    private static void Keep(string node, string instance)
     {
         var box = Path.Combine(instance, "box");
         var trace = Path.Combine(box, "trace");
@@ -93,16 +103,43 @@ internal sealed partial class Recorder : IAsyncDisposable
             return;
         }
 
-        var kept = Path.Combine(folder, Path.GetFileName(instance));
+        var kept = Path.Combine(KeptOf(node), Path.GetFileName(instance));
         if (!File.Exists(kept))
         {
-            File.WriteAllText(kept, "");
-            File.SetUnixFileMode(kept, (UnixFileMode)0b110_110_110);
+            if (Directory.EnumerateFiles(SparesOf(node)).FirstOrDefault() is not { } spare)
+            {
+                return; // The disk is full; it is tried again.
+            }
+
+            File.Move(spare, kept);
         }
 
         // It fails if the box goes or is being made at this moment, is tried again.
         _ = Link(kept, trace);
     }
+
+    /// <summary>Files whose room on the disk is theirs already, so that a run is recorded on a full one too.</summary>
+    private static void MakeSpares(string node)
+    {
+        for (var n = Directory.EnumerateFiles(SparesOf(node)).Count(); n < SpareFiles; n++)
+        {
+            var draft = Path.Combine(Path.GetDirectoryName(node)!, "spare-trace.tmp");
+            using (var file = File.OpenHandle(draft, FileMode.Create, FileAccess.Write))
+            {
+                if (Allocate(file, KeepSize, 0, FileBytes) != 0)
+                {
+                    return;
+                }
+            }
+
+            File.SetUnixFileMode(draft, (UnixFileMode)0b110_110_110);
+            File.Move(draft, Path.Combine(SparesOf(node), Guid.NewGuid().ToString("N")));
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "fallocate")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static partial int Allocate(Microsoft.Win32.SafeHandles.SafeFileHandle file, int mode, long offset, long length);
 
     [LibraryImport("libc", EntryPoint = "link", StringMarshalling = StringMarshalling.Utf8)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
