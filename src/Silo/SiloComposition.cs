@@ -63,6 +63,8 @@ public static class SiloComposition
     {
         builder.Configure<SiloOptions>(options => options.SiloName = host.Name);
         builder.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = (host.ClusterId, host.ClusterId));
+        // The look-up of a grain may hang at a silo that has just died, and every call to that grain with it: it is asked anew soon.
+        builder.Configure<SiloMessagingOptions>(options => options.PlacementTimeout = TimeSpan.FromSeconds(5));
         var address = IPAddress.Parse(host.SiloAddress);
         var siloPort = FreePort(host.SiloPort, address);
         // Clients of a cluster go to control silos, which know every grain.

@@ -342,6 +342,8 @@ internal sealed class FakeTask(FakePlatform platform, string key) : ITaskGrain
 
     public Task<StartOutcome> Start(SlotAssignment slot, CancellationToken cancellationToken = default) => throw new NotSupportedException();
 
+    public Task<bool> TakeUp(int attempt, SlotAssignment slot, CancellationToken cancellationToken = default) => throw new NotSupportedException();
+
     public Task Report(RunReport report, CancellationToken cancellationToken = default) => throw new NotSupportedException();
 
     public Task LaunchFailed(string instanceId, LaunchFailure failure, CancellationToken cancellationToken = default) => throw new NotSupportedException();

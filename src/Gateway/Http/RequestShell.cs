@@ -110,20 +110,23 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
         BadHttpRequestException bad => Malformed(bad.StatusCode, bad.Message),
         OrleansException or StoreUnavailableException or TimeoutException or NodeUnavailableException or DbException => ApiErrors.Unavailable(),
 
-        // A storage fault whose type this process does not have.
+        // A fault whose type this process does not have.
         UnavailableExceptionFallbackException { ExceptionType: { } type }
-            when IsOfStore(type) => ApiErrors.Unavailable(),
+            when IsOutage(type) => ApiErrors.Unavailable(),
 
         // One that could not even be sent: its own type has no codec in the silo.
-        CodecNotFoundException { Message: var message } when IsOfStore(message) => ApiErrors.Unavailable(),
+        CodecNotFoundException { Message: var message } when IsOutage(message) => ApiErrors.Unavailable(),
 
         // The platform gave the call up, not the caller: a silo or this process is going down.
         OperationCanceledException => ApiErrors.Unavailable(),
         _ => ApiErrors.Internal(),
     };
 
-    private static bool IsOfStore(string text) =>
-        text.Contains("Npgsql.", StringComparison.Ordinal) || text.Contains("Microsoft.Data.Sqlite.", StringComparison.Ordinal);
+    /// <summary>Exceptions of the database drivers, and of a placement that took too long while silos came and went.</summary>
+    private static bool IsOutage(string text) =>
+        text.Contains("Npgsql.", StringComparison.Ordinal)
+        || text.Contains("Microsoft.Data.Sqlite.", StringComparison.Ordinal)
+        || text.Contains("Polly.Timeout.", StringComparison.Ordinal);
 
     /// <summary>An answer that some part gave without saying why, such as 405 of the router.</summary>
     private static ApiException Unexplained(HttpContext http) => http.Response.StatusCode switch

@@ -1,5 +1,4 @@
 using GpuTasks.Nodes;
-using GpuTasks.Tasks;
 
 namespace GpuTasks.Containers;
 
