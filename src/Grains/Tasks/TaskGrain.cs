@@ -307,11 +307,13 @@ public sealed partial class TaskGrain(
             return;
         }
 
+        // Nobody is shown what is not saved yet: a final status must not be taken back because its write failed.
         var from = State.Status;
-        State = next;
+        var row = new GrainState<TaskState> { State = next, ETag = store.ETag, RecordExists = store.RecordExists };
         try
         {
-            await storage.WriteStateAsync(StoreNames.Task, this.GetGrainId(), store);
+            await storage.WriteStateAsync(StoreNames.Task, this.GetGrainId(), row);
+            store = row;
         }
         catch
         {
