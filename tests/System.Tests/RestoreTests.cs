@@ -25,10 +25,10 @@ public sealed class RestoreTests
         await platform.StartAgainAsync();
         await platform.Client.UntilAsync("old", "first");
         await platform.Client.UntilAsync("old", "second");
-        await platform.Client.UntilAsync("old", "waiting", "Running");
+        await BegunAsync(platform, "waiting");
         await CreateAsync(platform, "young", gpu: false);
         await platform.Client.AcceptedAsync("young", "unknown", """{"mode":"sleep","seconds":15}""");
-        await platform.Client.UntilAsync("young", "unknown", "Running");
+        await BegunAsync(platform, "unknown");
         await platform.KillAsync();
         Copy(backup, Path.Combine(platform.Folder, "data"));
         await platform.StartAgainAsync();
@@ -60,6 +60,10 @@ public sealed class RestoreTests
                 definition.Remove("gpuConfig");
             }
         });
+
+    /// <summary>A task is Running before its run is ordered; here the run itself must be there.</summary>
+    private static Task BegunAsync(Platform platform, string task) => Eventually.ComesAsync(
+        $"the run of {task}", TimeSpan.FromMinutes(1), () => Task.FromResult(Counted(platform)), lines => lines.Contains($"{task} 1"));
 
     /// <summary>The files of the store; nobody has them open.</summary>
     private static void Copy(string from, string to)
