@@ -62,7 +62,7 @@ public sealed class RestoreTests
         });
 
     /// <summary>A task is Running before its run is ordered; here the run itself must be there.</summary>
-    private static Task BegunAsync(Platform platform, string task) => Eventually.ComesAsync(
+    private static async Task BegunAsync(Platform platform, string task) => await Eventually.ComesAsync(
         $"the run of {task}", TimeSpan.FromMinutes(1), () => Task.FromResult(Counted(platform)), lines => lines.Contains($"{task} 1"));
 
     /// <summary>The files of the store; nobody has them open.</summary>
