@@ -18,6 +18,8 @@ internal sealed class Box(string root)
 
     internal string StatusPath => Path.Combine(Root, "status.json");
 
+    internal string JournalPath => Path.Combine(Root, "journal");
+
     internal string RunsPath => Path.Combine(Root, "runs");
 
     internal string LogsPath => Path.Combine(Root, "logs");
@@ -32,18 +34,29 @@ internal sealed class Box(string root)
         return config.Protocol >= 1 ? config : throw new InvalidDataException($"{ConfigPath} has protocol {config.Protocol}; this relay speaks 1.");
     }
 
+    /// <summary>The new content is whole or not there at all for every reader, as long as the machine lives.</summary>
+    internal static void Write(string path, ReadOnlySpan<byte> content) => Write(path, content, durably: false);
+
     /// <summary>The new content is whole or not there at all, whatever happens meanwhile.</summary>
     internal static void WriteDurably(string path, ReadOnlySpan<byte> content)
+    {
+        Write(path, content, durably: true);
+        Sync(Path.GetDirectoryName(path)!);
+    }
+
+    private static void Write(string path, ReadOnlySpan<byte> content, bool durably)
     {
         var draft = path + ".tmp";
         using (var file = Create(draft))
         {
             RandomAccess.Write(file, content, 0);
-            RandomAccess.FlushToDisk(file);
+            if (durably)
+            {
+                RandomAccess.FlushToDisk(file);
+            }
         }
 
         File.Move(draft, path, overwrite: true);
-        SyncFolder(Path.GetDirectoryName(path)!);
     }
 
     internal static Microsoft.Win32.SafeHandles.SafeFileHandle Create(string path) =>
@@ -70,20 +83,20 @@ internal sealed class Box(string root)
         }
     }
 
-    /// <summary>A file's name is durable only when its folder is synced too.</summary>
-    internal static void SyncFolder(string path)
+    /// <summary>Makes a file or a folder durable. A file's name is so only when its folder is synced too.</summary>
+    internal static void Sync(string path)
     {
         var descriptor = Native.Open(path, Native.OpenReadOnly | Native.OpenCloseOnExec, 0);
         if (descriptor < 0)
         {
-            throw new IOException($"Cannot open folder {path}.");
+            throw new IOException($"Cannot open {path}.");
         }
 
         var failed = Native.Sync(descriptor) != 0;
         _ = Native.Close(descriptor);
         if (failed)
         {
-            throw new IOException($"Cannot sync folder {path}.");
+            throw new IOException($"Cannot sync {path}.");
         }
     }
 }

@@ -88,7 +88,7 @@ internal sealed class ControlRequest
         }
     }
 
-    /// <summary>Writes the body to a file and syncs it.</summary>
+    /// <summary>Writes the body to a file.</summary>
     internal async Task SaveBodyAsync(string path, long maxBodyBytes, TimeSpan stall)
     {
         if (awaitsContinue)
@@ -110,7 +110,6 @@ internal sealed class ControlRequest
             length += part.Length;
             return true;
         });
-        RandomAccess.FlushToDisk(file);
     }
 
     /// <summary>Reads what is left of the body, so that the caller, who may still be sending, gets to read the answer; false when it is too much.</summary>

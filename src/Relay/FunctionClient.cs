@@ -152,11 +152,6 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
 
         using var file = request.AnswerPath is { } path ? Box.Create(path) : null;
         var (kept, truncated) = await ReadBodyAsync(reader, file, request.MaxAnswerBytes, cancellationToken);
-        if (file is not null)
-        {
-            RandomAccess.FlushToDisk(file);
-        }
-
         return new FunctionAnswer
         {
             Status = status,

@@ -2,14 +2,16 @@ using System.Text.Json;
 
 namespace GpuTasks.Relay;
 
-/// <summary>The runs on disk. A run exists there from <c>order.json</c> on; its last act is <c>state.json</c>.</summary>
+/// <summary>The runs on disk. A run exists there from <c>order.json</c> on; its last act is <c>state.json</c>. <see cref="Journal"/> makes both durable.</summary>
 internal sealed class RunFiles
 {
     private readonly Box box;
+    private readonly Journal journal;
 
     internal RunFiles(Box box)
     {
         this.box = box;
+        journal = new Journal(box);
         Directory.CreateDirectory(box.RunsPath);
     }
 
@@ -31,18 +33,31 @@ internal sealed class RunFiles
         Delete(runId);
         Directory.CreateDirectory(box.RunPath(runId));
         await saveBody(RequestPath(runId));
-        Box.WriteDurably(OrderPath(runId), JsonSerializer.SerializeToUtf8Bytes(order, Json.Default.RunOrder));
-        Box.SyncFolder(box.RunsPath);
+        Box.Write(OrderPath(runId), JsonSerializer.SerializeToUtf8Bytes(order, Json.Default.RunOrder));
+        await journal.AppendAsync(new JournalLine { RunId = runId, Order = order });
     }
 
-    internal void SaveEnd(RunDocument run)
+    /// <summary>Makes a run's end durable, with its answer.</summary>
+    internal async Task SaveEndAsync(RunDocument run)
     {
+        var response = ResponsePath(run.RunId);
+        string? answer = null;
         if (run.Outcome != Outcomes.Answered)
         {
-            File.Delete(ResponsePath(run.RunId));
+            File.Delete(response);
+        }
+        else if (run.ResponseBytes <= Journal.MaxAnswerBytes)
+        {
+            answer = Convert.ToBase64String(await File.ReadAllBytesAsync(response));
+        }
+        else
+        {
+            Box.Sync(response);
+            Box.Sync(box.RunPath(run.RunId));
         }
 
-        Box.WriteDurably(StatePath(run.RunId), JsonSerializer.SerializeToUtf8Bytes(run, Json.Default.RunDocument));
+        Box.Write(StatePath(run.RunId), JsonSerializer.SerializeToUtf8Bytes(run, Json.Default.RunDocument));
+        await journal.AppendAsync(new JournalLine { RunId = run.RunId, End = run, Answer = answer });
     }
 
     /// <summary>Forgets a run. The order goes first, for without it the rest is only waste.</summary>
@@ -80,7 +95,7 @@ internal sealed class RunFiles
                     Outcome = Outcomes.Crashed,
                     Message = "The instance was started anew while the run was under way.",
                 };
-                SaveEnd(document);
+                Box.WriteDurably(StatePath(runId), JsonSerializer.SerializeToUtf8Bytes(document, Json.Default.RunDocument));
             }
 
             yield return (order, document);

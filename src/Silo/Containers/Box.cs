@@ -14,6 +14,7 @@ internal sealed partial class Box(string path)
 {
     private const int DocumentLimit = 4 << 20;
     private const int EntryLimit = 4_096;
+    private const int JournalLimit = 16 << 20;
 
     /// <summary>Path on the host, for the bind.</summary>
     public string Path => path;
@@ -23,6 +24,29 @@ internal sealed partial class Box(string path)
 
     /// <summary>A run's document, or null.</summary>
     public RelayRun? ReadRun(string runId) => ReadDocument<RelayRun>("runs", runId, "state.json");
+
+    /// <summary>The ends of runs that the relay made durable most recently: what a restart of the machine may have cost the runs' own files.</summary>
+    public IReadOnlyDictionary<string, RelayJournalLine> ReadJournal()
+    {
+        var ends = new Dictionary<string, RelayJournalLine>(StringComparer.Ordinal);
+        using var file = OpenFile("journal");
+        if (file is null)
+        {
+            return ends;
+        }
+
+        var bytes = ReadUpTo(file, JournalLimit).Bytes.AsSpan();
+        foreach (var line in bytes.Split((byte)'\n'))
+        {
+            // The last one may have been cut off.
+            if (Parse<RelayJournalLine>(bytes[line]) is { RunId: { } runId, End.Ended: true } end)
+            {
+                ends[runId] = end;
+            }
+        }
+
+        return ends;
+    }
 
     /// <summary>True when the order of a run was accepted durably.</summary>
     public bool HasOrder(string runId)

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text.Json;
 
 namespace GpuTasks.Containers;
@@ -13,10 +14,28 @@ internal static class DiskFiles
         | UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.GroupExecute
         | UnixFileMode.OtherRead | UnixFileMode.OtherWrite | UnixFileMode.OtherExecute;
 
+    private const int Threads = 16;
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = false };
+    private static readonly Lazy<BlockingCollection<(string Path, TaskCompletionSource Done)>> Waits = new(StartThreads);
 
     /// <summary>Writes, syncs and renames into place.</summary>
-    public static void Save<T>(string path, T document)
+    public static void Save<T>(string path, T document) => Write(path, document, sync: true);
+
+    /// <summary>
+    /// Writes a new document that is there for whoever reads when this returns, and survives a power cut when the task
+    /// completes; until then it may be missing or unfinished afterwards. It waits for the disk on one of a few threads of
+    /// its own: the thread pool has as many as there are processors, so two such waits there would hold up everything, and
+    /// what waits at once the disk syncs at once.
+    /// </summary>
+    public static Task SaveSoon<T>(string path, T document)
+    {
+        Write(path, document, sync: false);
+        var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Waits.Value.Add((path, done));
+        return done.Task;
+    }
+
+    private static void Write<T>(string path, T document, bool sync)
     {
         var temporary = path + ".tmp";
         var options = new FileStreamOptions
@@ -28,7 +47,7 @@ internal static class DiskFiles
         using (var stream = new FileStream(temporary, options))
         {
             JsonSerializer.Serialize(stream, document, Json);
-            stream.Flush(flushToDisk: true);
+            stream.Flush(flushToDisk: sync);
         }
 
         File.Move(temporary, path, overwrite: true);
@@ -47,6 +66,39 @@ internal static class DiskFiles
         {
             return null;
         }
+    }
+
+    private static BlockingCollection<(string Path, TaskCompletionSource Done)> StartThreads()
+    {
+        var waits = new BlockingCollection<(string Path, TaskCompletionSource Done)>();
+        for (var i = 0; i < Threads; i++)
+        {
+            new Thread(() =>
+            {
+                foreach (var (path, done) in waits.GetConsumingEnumerable())
+                {
+                    try
+                    {
+                        using (var file = File.OpenHandle(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete))
+                        {
+                            RandomAccess.FlushToDisk(file);
+                        }
+
+                        done.SetResult();
+                    }
+                    catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+                    {
+                        done.SetResult(); // It has served its purpose already.
+                    }
+                    catch (Exception e)
+                    {
+                        done.SetException(e);
+                    }
+                }
+            }) { IsBackground = true, Name = "disk" }.Start();
+        }
+
+        return waits;
     }
 
     /// <summary>Makes a folder with exactly this mode, whatever the umask is.</summary>

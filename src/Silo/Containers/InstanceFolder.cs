@@ -83,6 +83,9 @@ internal sealed class InstanceFolder
 
     public void SaveRun(RunRecord run) => DiskFiles.Save(RunPath(run.RunId), run);
 
+    /// <summary>Writes a new run down; see <see cref="DiskFiles.SaveSoon"/>.</summary>
+    public Task SaveNewRun(RunRecord run) => DiskFiles.SaveSoon(RunPath(run.RunId), run);
+
     public RunRecord? LoadRun(string runId) => DiskFiles.Load<RunRecord>(RunPath(runId));
 
     public void DeleteRun(string runId) => File.Delete(RunPath(runId));
