@@ -34,29 +34,25 @@ internal sealed class Box(string root)
         return config.Protocol >= 1 ? config : throw new InvalidDataException($"{ConfigPath} has protocol {config.Protocol}; this relay speaks 1.");
     }
 
-    /// <summary>The new content is whole or not there at all for every reader, as long as the machine lives.</summary>
-    internal static void Write(string path, ReadOnlySpan<byte> content) => Write(path, content, durably: false);
+    /// <summary>Writes a file in place: a reader may meet half of it, which is no document and counts as none.</summary>
+    internal static void Overwrite(string path, ReadOnlySpan<byte> content)
+    {
+        using var file = Create(path);
+        RandomAccess.Write(file, content, 0);
+    }
 
     /// <summary>The new content is whole or not there at all, whatever happens meanwhile.</summary>
     internal static void WriteDurably(string path, ReadOnlySpan<byte> content)
-    {
-        Write(path, content, durably: true);
-        Sync(Path.GetDirectoryName(path)!);
-    }
-
-    private static void Write(string path, ReadOnlySpan<byte> content, bool durably)
     {
         var draft = path + ".tmp";
         using (var file = Create(draft))
         {
             RandomAccess.Write(file, content, 0);
-            if (durably)
-            {
-                RandomAccess.FlushToDisk(file);
-            }
+            RandomAccess.FlushToDisk(file);
         }
 
         File.Move(draft, path, overwrite: true);
+        Sync(Path.GetDirectoryName(path)!);
     }
 
     internal static Microsoft.Win32.SafeHandles.SafeFileHandle Create(string path) =>

@@ -85,7 +85,7 @@ internal sealed class Journal
 
     private void BeginAnew()
     {
-        foreach (var folder in Directory.GetDirectories(box.RunsPath))
+        foreach (var folder in Directory.GetDirectories(box.RunsPath).Where(folder => RunFiles.IsValidId(Path.GetFileName(folder))))
         {
             foreach (var path in Directory.GetFiles(folder))
             {

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 
 namespace GpuTasks.Relay;
@@ -5,8 +6,21 @@ namespace GpuTasks.Relay;
 /// <summary>The runs on disk. A run exists there from <c>order.json</c> on; its last act is <c>state.json</c>. <see cref="Journal"/> makes both durable.</summary>
 internal sealed class RunFiles
 {
+    /// <summary>Not a name of a run.</summary>
+    private const string SparePrefix = ".spare-";
+
+    private const int MaxSpares = 256;
+
+    /// <summary>Longest file that is kept for the next run.</summary>
+    private const long MaxSpareBytes = 64 * 1024;
+
     private readonly Box box;
     private readonly Journal journal;
+
+    // Folders of forgotten runs, for the next ones: file systems are slow at making files where as many were just deleted.
+    private readonly Lock gate = new();
+    private readonly Stack<string> spares = new();
+    private int made;
 
     internal RunFiles(Box box)
     {
@@ -31,9 +45,23 @@ internal sealed class RunFiles
     internal async Task CreateAsync(string runId, RunOrder order, Func<string, Task> saveBody)
     {
         Delete(runId);
-        Directory.CreateDirectory(box.RunPath(runId));
+        string? spare;
+        lock (gate)
+        {
+            _ = spares.TryPop(out spare);
+        }
+
+        if (spare is null)
+        {
+            Directory.CreateDirectory(box.RunPath(runId));
+        }
+        else
+        {
+            Directory.Move(spare, box.RunPath(runId));
+        }
+
         await saveBody(RequestPath(runId));
-        Box.Write(OrderPath(runId), JsonSerializer.SerializeToUtf8Bytes(order, Json.Default.RunOrder));
+        Box.Overwrite(OrderPath(runId), JsonSerializer.SerializeToUtf8Bytes(order, Json.Default.RunOrder));
         await journal.AppendAsync(new JournalLine { RunId = runId, Order = order });
     }
 
@@ -56,17 +84,52 @@ internal sealed class RunFiles
             Box.Sync(box.RunPath(run.RunId));
         }
 
-        Box.Write(StatePath(run.RunId), JsonSerializer.SerializeToUtf8Bytes(run, Json.Default.RunDocument));
+        Box.Overwrite(StatePath(run.RunId), JsonSerializer.SerializeToUtf8Bytes(run, Json.Default.RunDocument));
         await journal.AppendAsync(new JournalLine { RunId = run.RunId, End = run, Answer = answer });
     }
 
     /// <summary>Forgets a run. The order goes first, for without it the rest is only waste.</summary>
     internal void Delete(string runId)
     {
-        if (Directory.Exists(box.RunPath(runId)))
+        if (!Directory.Exists(box.RunPath(runId)))
+        {
+            return;
+        }
+
+        // One that never ended has no room to be kept in, perhaps.
+        string? spare = null;
+        var ended = File.Exists(OrderPath(runId)) && File.Exists(StatePath(runId));
+        lock (gate)
+        {
+            if (ended && spares.Count < MaxSpares)
+            {
+                spare = box.RunPath(string.Create(CultureInfo.InvariantCulture, $"{SparePrefix}{made++}"));
+            }
+        }
+
+        if (spare is null)
         {
             File.Delete(OrderPath(runId));
             Directory.Delete(box.RunPath(runId), recursive: true);
+            return;
+        }
+
+        Box.Overwrite(OrderPath(runId), []);
+        Box.Overwrite(StatePath(runId), []);
+        DeleteIfLong(RequestPath(runId));
+        DeleteIfLong(ResponsePath(runId));
+        Directory.Move(box.RunPath(runId), spare);
+        lock (gate)
+        {
+            spares.Push(spare);
+        }
+    }
+
+    private static void DeleteIfLong(string path)
+    {
+        if (new FileInfo(path) is { Exists: true, Length: > MaxSpareBytes })
+        {
+            File.Delete(path);
         }
     }
 

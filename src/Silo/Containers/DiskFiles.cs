@@ -19,7 +19,7 @@ internal static class DiskFiles
     private static readonly Lazy<BlockingCollection<(string Path, TaskCompletionSource Done)>> Waits = new(StartThreads);
 
     /// <summary>Writes, syncs and renames into place.</summary>
-    public static void Save<T>(string path, T document) => Write(path, document, sync: true);
+    public static void Save<T>(string path, T document) => Write(path, document, path + ".tmp", sync: true);
 
     /// <summary>
     /// Writes a new document that is there for whoever reads when this returns, and survives a power cut when the task
@@ -27,17 +27,19 @@ internal static class DiskFiles
     /// its own: the thread pool has as many as there are processors, so two such waits there would hold up everything, and
     /// what waits at once the disk syncs at once.
     /// </summary>
-    public static Task SaveSoon<T>(string path, T document)
+    /// <param name="path">Where.</param>
+    /// <param name="document">What.</param>
+    /// <param name="from">File that becomes the document's: one that nobody needs any more, or none.</param>
+    public static Task SaveSoon<T>(string path, T document, string from)
     {
-        Write(path, document, sync: false);
+        Write(path, document, from, sync: false);
         var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         Waits.Value.Add((path, done));
         return done.Task;
     }
 
-    private static void Write<T>(string path, T document, bool sync)
+    private static void Write<T>(string path, T document, string temporary, bool sync)
     {
-        var temporary = path + ".tmp";
         var options = new FileStreamOptions
         {
             Mode = FileMode.Create,

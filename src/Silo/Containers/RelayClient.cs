@@ -39,6 +39,8 @@ internal sealed class RelayClient : IDisposable
             AllowAutoRedirect = false,
             UseCookies = false,
             MaxResponseHeadersLength = 64,
+            // The relay serves 128; what it does not serve would wait there until another is closed.
+            MaxConnectionsPerServer = 64,
             PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30),
             ConnectCallback = (_, token) => ConnectAsync(box, token),
         };
