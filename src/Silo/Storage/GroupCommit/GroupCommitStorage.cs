@@ -91,7 +91,7 @@ internal sealed class GroupCommitStorage(IGrainStorage provider, BlobParts parts
             stateName,
             key,
             string.IsNullOrEmpty(etag) ? null : int.Parse(etag, CultureInfo.InvariantCulture),
-            serializer.SerializeToBytes(state),
+            serializer.SerializeWithoutIndex(state),
             index,
             written.TryGetValue(grainState, out var last) && last.ETag == etag && last.Index == index,
             blobs,
