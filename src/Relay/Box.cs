@@ -34,11 +34,15 @@ internal sealed class Box(string root)
         return config.Protocol >= 1 ? config : throw new InvalidDataException($"{ConfigPath} has protocol {config.Protocol}; this relay speaks 1.");
     }
 
-    /// <summary>Writes a file in place: a reader may meet half of it, which is no document and counts as none.</summary>
+    /// <summary>
+    /// Writes a file in place: a reader may meet half of it, which is no document and counts as none. Not by way of an empty file,
+    /// since what is written to one that was emptied goes to the disk at once on some file systems.
+    /// </summary>
     internal static void Overwrite(string path, ReadOnlySpan<byte> content)
     {
-        using var file = Create(path);
+        using var file = Reuse(path);
         RandomAccess.Write(file, content, 0);
+        RandomAccess.SetLength(file, content.Length);
     }
 
     /// <summary>The new content is whole or not there at all, whatever happens meanwhile.</summary>
@@ -54,6 +58,10 @@ internal sealed class Box(string root)
         File.Move(draft, path, overwrite: true);
         Sync(Path.GetDirectoryName(path)!);
     }
+
+    /// <summary>A file with what an earlier run left in it; whoever writes it sets its length in the end.</summary>
+    internal static Microsoft.Win32.SafeHandles.SafeFileHandle Reuse(string path) =>
+        File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
 
     internal static Microsoft.Win32.SafeHandles.SafeFileHandle Create(string path) =>
         File.OpenHandle(path, FileMode.Create, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);

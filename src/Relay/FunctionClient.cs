@@ -150,8 +150,13 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
             reader.ExpectBody(head, untilClose: true);
         }
 
-        using var file = request.AnswerPath is { } path ? Box.Create(path) : null;
+        using var file = request.AnswerPath is { } path ? Box.Reuse(path) : null;
         var (kept, truncated) = await ReadBodyAsync(reader, file, request.MaxAnswerBytes, cancellationToken);
+        if (file is not null)
+        {
+            RandomAccess.SetLength(file, kept);
+        }
+
         return new FunctionAnswer
         {
             Status = status,

@@ -114,8 +114,8 @@ internal sealed class RunFiles
             return;
         }
 
-        Box.Overwrite(OrderPath(runId), []);
-        Box.Overwrite(StatePath(runId), []);
+        Box.Overwrite(OrderPath(runId), "\n"u8);
+        Box.Overwrite(StatePath(runId), "\n"u8);
         DeleteIfLong(RequestPath(runId));
         DeleteIfLong(ResponsePath(runId));
         Directory.Move(box.RunPath(runId), spare);

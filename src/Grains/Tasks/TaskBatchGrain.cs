@@ -58,7 +58,7 @@ public sealed partial class TaskBatchGrain(
         var function = this.GetPrimaryKeyString().Split('/');
         foreach (var queue in tickets.GroupBy(one => one.Version, one => one.Ticket))
         {
-            await GrainFactory.GetGrain<IDispatcherGrain>(new DefinitionKey(function[0], function[1], queue.Key).ToString())
+            await GrainFactory.Get<IDispatcherGrain>(new DefinitionKey(function[0], function[1], queue.Key).ToString())
                 .OfferMany([.. queue], CancellationToken.None);
         }
     }

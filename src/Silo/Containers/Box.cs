@@ -52,7 +52,7 @@ internal sealed partial class Box(string path)
     public bool HasOrder(string runId)
     {
         using var file = OpenFile("runs", runId, "order.json");
-        return file is not null && LengthOf(file) > 0;
+        return file is not null && LengthOf(file) > 1; // One of an earlier run holds a line end.
     }
 
     /// <summary>Ids of the runs that have a folder.</summary>
