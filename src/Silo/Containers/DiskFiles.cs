@@ -42,13 +42,15 @@ internal static class DiskFiles
     {
         var options = new FileStreamOptions
         {
-            Mode = FileMode.Create,
+            // Of a file that is emptied and written again some file systems write the new content to the disk when it is closed.
+            Mode = FileMode.OpenOrCreate,
             Access = FileAccess.Write,
             UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
         };
         using (var stream = new FileStream(temporary, options))
         {
             JsonSerializer.Serialize(stream, document, Json);
+            stream.SetLength(stream.Position);
             stream.Flush(flushToDisk: sync);
         }
 

@@ -325,7 +325,7 @@ internal sealed partial class PlatformBench(bool quick, string folder, string po
         await SubmitAsync(client, "noop", 500);
         await UntilEndedAsync(client, 500);
         // Until its code is compiled for speed, a silo measures the compiler.
-        await Wrk.PostAsync(Invocations(silo, "parked"), Script, 64, quick ? 8 : 20);
+        await Wrk.PostAsync(Invocations(silo, "parked"), Script, 64, quick ? 8 : 12);
         return client;
 
         static string Definition(string name, string more) =>
