@@ -18,6 +18,8 @@ internal sealed class Box(string root)
 
     internal string StatusPath => Path.Combine(Root, "status.json");
 
+    internal string JournalPath => Path.Combine(Root, "journal");
+
     internal string RunsPath => Path.Combine(Root, "runs");
 
     internal string LogsPath => Path.Combine(Root, "logs");
@@ -32,6 +34,17 @@ internal sealed class Box(string root)
         return config.Protocol >= 1 ? config : throw new InvalidDataException($"{ConfigPath} has protocol {config.Protocol}; this relay speaks 1.");
     }
 
+    /// <summary>
+    /// Writes a file in place: a reader may meet half of it, which is no document and counts as none. Not by way of an empty file,
+    /// since what is written to one that was emptied goes to the disk at once on some file systems.
+    /// </summary>
+    internal static void Overwrite(string path, ReadOnlySpan<byte> content)
+    {
+        using var file = Reuse(path);
+        RandomAccess.Write(file, content, 0);
+        RandomAccess.SetLength(file, content.Length);
+    }
+
     /// <summary>The new content is whole or not there at all, whatever happens meanwhile.</summary>
     internal static void WriteDurably(string path, ReadOnlySpan<byte> content)
     {
@@ -43,8 +56,12 @@ internal sealed class Box(string root)
         }
 
         File.Move(draft, path, overwrite: true);
-        SyncFolder(Path.GetDirectoryName(path)!);
+        Sync(Path.GetDirectoryName(path)!);
     }
+
+    /// <summary>A file with what an earlier run left in it; whoever writes it sets its length in the end.</summary>
+    internal static Microsoft.Win32.SafeHandles.SafeFileHandle Reuse(string path) =>
+        File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
 
     internal static Microsoft.Win32.SafeHandles.SafeFileHandle Create(string path) =>
         File.OpenHandle(path, FileMode.Create, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
@@ -70,20 +87,20 @@ internal sealed class Box(string root)
         }
     }
 
-    /// <summary>A file's name is durable only when its folder is synced too.</summary>
-    internal static void SyncFolder(string path)
+    /// <summary>Makes a file or a folder durable. A file's name is so only when its folder is synced too.</summary>
+    internal static void Sync(string path)
     {
         var descriptor = Native.Open(path, Native.OpenReadOnly | Native.OpenCloseOnExec, 0);
         if (descriptor < 0)
         {
-            throw new IOException($"Cannot open folder {path}.");
+            throw new IOException($"Cannot open {path}.");
         }
 
         var failed = Native.Sync(descriptor) != 0;
         _ = Native.Close(descriptor);
         if (failed)
         {
-            throw new IOException($"Cannot sync folder {path}.");
+            throw new IOException($"Cannot sync {path}.");
         }
     }
 }

@@ -88,7 +88,7 @@ internal sealed class ControlRequest
         }
     }
 
-    /// <summary>Writes the body to a file and syncs it.</summary>
+    /// <summary>Writes the body to a file.</summary>
     internal async Task SaveBodyAsync(string path, long maxBodyBytes, TimeSpan stall)
     {
         if (awaitsContinue)
@@ -97,7 +97,7 @@ internal sealed class ControlRequest
             await HttpWriter.WriteAsync(socket, Encoding.ASCII.GetBytes("HTTP/1.1 100 Continue\r\n\r\n"), CancellationToken.None);
         }
 
-        using var file = Box.Create(path);
+        using var file = Box.Reuse(path);
         long length = 0;
         await ReadAsync(stall, part =>
         {
@@ -110,7 +110,7 @@ internal sealed class ControlRequest
             length += part.Length;
             return true;
         });
-        RandomAccess.FlushToDisk(file);
+        RandomAccess.SetLength(file, length);
     }
 
     /// <summary>Reads what is left of the body, so that the caller, who may still be sending, gets to read the answer; false when it is too much.</summary>

@@ -164,12 +164,12 @@ internal sealed class ControlServer(Box box, Instance instance) : IDisposable
 
     private async Task<Reply> StatusAsync(ControlRequest request)
     {
-        if (!request.TryNumber("after", -1, out var after) || !request.TryNumber("waitMs", 0, out var waitMs))
+        if (!request.TryNumber("after", -1, out var after) || !request.TryNumber("waitMs", 0, out var waitMs) || !request.TryNumber("changed", 0, out var changed))
         {
-            return Reply.Refuse(400, "bad-request", "'after' and 'waitMs' are whole numbers.");
+            return Reply.Refuse(400, "bad-request", "'after', 'waitMs' and 'changed' are whole numbers.");
         }
 
-        return Reply.Of(await instance.StatusAsync(after, TimeSpan.FromMilliseconds(Math.Min(waitMs, MaxWaitMs))));
+        return Reply.Of(await instance.StatusAsync(after, TimeSpan.FromMilliseconds(Math.Min(waitMs, MaxWaitMs)), changed != 0));
     }
 
     private Reply Retire()

@@ -157,6 +157,19 @@ internal sealed record RunDocument
     public IReadOnlyList<string>? Headers { get; set; }
 }
 
+/// <summary>A line of <c>journal</c>: an order that was accepted, or an end with its answer if that is short.</summary>
+internal sealed record JournalLine
+{
+    public string RunId { get; set; } = "";
+
+    public RunOrder? Order { get; set; }
+
+    public RunDocument? End { get; set; }
+
+    /// <summary>In base64. As an array, generated writers would write none as an empty one.</summary>
+    public string? Answer { get; set; }
+}
+
 internal sealed record ErrorDocument(string Error, string Message);
 
 internal static class States
@@ -201,5 +214,6 @@ internal static class Outcomes
 [JsonSerializable(typeof(RunOrder))]
 [JsonSerializable(typeof(StatusDocument))]
 [JsonSerializable(typeof(RunDocument))]
+[JsonSerializable(typeof(JournalLine))]
 [JsonSerializable(typeof(ErrorDocument))]
 internal sealed partial class Json : JsonSerializerContext;

@@ -150,11 +150,11 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
             reader.ExpectBody(head, untilClose: true);
         }
 
-        using var file = request.AnswerPath is { } path ? Box.Create(path) : null;
+        using var file = request.AnswerPath is { } path ? Box.Reuse(path) : null;
         var (kept, truncated) = await ReadBodyAsync(reader, file, request.MaxAnswerBytes, cancellationToken);
         if (file is not null)
         {
-            RandomAccess.FlushToDisk(file);
+            RandomAccess.SetLength(file, kept);
         }
 
         return new FunctionAnswer

@@ -31,6 +31,9 @@ internal sealed class Instance : IDisposable
     /// <summary>Longest grace of an end for want of contact: whoever waits for that end counts on it.</summary>
     private const int LostGraceMs = 10_000;
 
+    /// <summary>How old what the status file says of runs may be.</summary>
+    private static readonly TimeSpan RunsInStatusFile = TimeSpan.FromSeconds(1);
+
     /// <summary>Longest wait, at the end, for what should end by itself once the function is gone.</summary>
     private static readonly TimeSpan Settling = TimeSpan.FromSeconds(5);
 
@@ -49,6 +52,8 @@ internal sealed class Instance : IDisposable
     private readonly Timer killTimer;
     private readonly Timer contactTimer;
     private TaskCompletionSource changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private TaskCompletionSource turned = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private (string State, FailureDocument? Failure, ChildDocument? Child, long Epoch) shown;
     private ChildProcess? child;
     private ChildDocument childDocument = new();
     private FailureDocument? failure;
@@ -116,7 +121,10 @@ internal sealed class Instance : IDisposable
     internal void Forward(int signal) => child?.Signal(signal);
 
     /// <summary>The status as soon as its version exceeds <paramref name="after"/>, or as it is when the wait is over.</summary>
-    internal async Task<StatusDocument> StatusAsync(long after, TimeSpan wait)
+    /// <param name="after">A version.</param>
+    /// <param name="wait">Longest wait.</param>
+    /// <param name="onlyChanges">Whether runs that have not changed since are left out.</param>
+    internal async Task<StatusDocument> StatusAsync(long after, TimeSpan wait, bool onlyChanges = false)
     {
         var until = Stopwatch.GetTimestamp() + (long)(wait.TotalSeconds * Stopwatch.Frequency);
         while (true)
@@ -141,10 +149,10 @@ internal sealed class Instance : IDisposable
             await change.WaitAsync(left).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
-        return Status();
+        return Status(onlyChanges ? after : 0);
     }
 
-    internal StatusDocument Status()
+    internal StatusDocument Status(long after = 0)
     {
         var (logStart, logEnd) = log.Range;
         lock (gate)
@@ -159,7 +167,7 @@ internal sealed class Instance : IDisposable
                 Child = childDocument,
                 LogStart = logStart,
                 LogEnd = logEnd,
-                Runs = [.. runs.Values.Where(IsAdmitted).Select(run => run.Document)],
+                Runs = [.. runs.Values.Where(run => IsAdmitted(run) && run.ChangedAt > after).Select(run => run.Document)],
             };
         }
     }
@@ -226,6 +234,7 @@ internal sealed class Instance : IDisposable
             {
                 run.Document = run.Document with { StartedAtMs = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds(), LogFrom = logFrom, LogTo = logFrom };
                 run.Admit(true);
+                run.ChangedAt = version + 1;
                 Change();
                 run.Execution = Task.Run(() => ExecuteAsync(run));
             }
@@ -344,11 +353,20 @@ internal sealed class Instance : IDisposable
         }
     }
 
-    /// <summary>Keeps <c>status.json</c> as new as it can; the last version is written before this returns.</summary>
+    /// <summary>
+    /// Keeps <c>status.json</c> as new as it can in what it says of the instance, and of the runs, which have files of their own, within
+    /// a second; the last version is written before this returns.
+    /// </summary>
     internal async Task KeepStatusFileAsync()
     {
         for (long written = 0; ;)
         {
+            Task turn;
+            lock (gate)
+            {
+                turn = turned.Task;
+            }
+
             var last = Stopped.IsCompleted;
             var status = last ? Status() : await StatusAsync(written, TimeSpan.FromMinutes(1));
             if (last || status.Version > written)
@@ -369,6 +387,8 @@ internal sealed class Instance : IDisposable
             {
                 return;
             }
+
+            await Task.WhenAny(turn, Task.Delay(RunsInStatusFile));
         }
     }
 
@@ -431,7 +451,7 @@ internal sealed class Instance : IDisposable
         };
         try
         {
-            files.SaveEnd(document);
+            await files.SaveEndAsync(document);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -442,6 +462,7 @@ internal sealed class Instance : IDisposable
         lock (gate)
         {
             run.Document = document;
+            run.ChangedAt = version + 1;
             // By the contract an instance that broke a connection is not used again.
             retiring |= document.Outcome is Outcomes.Crashed or Outcomes.OutOfMemory or Outcomes.Disconnected;
             Change();
@@ -706,6 +727,13 @@ internal sealed class Instance : IDisposable
         version++;
         changed.TrySetResult();
         changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        var now = (State(), failure, childDocument, epoch);
+        if (now != shown || stopped.Task.IsCompleted)
+        {
+            shown = now;
+            turned.TrySetResult();
+            turned = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
     }
 
     /// <summary>A relay that is started again in its box still refuses what it refused before.</summary>

@@ -33,6 +33,12 @@ internal sealed class MemoryCgroup(string root = "/sys/fs/cgroup")
 
     private static string Read(string path)
     {
+        // Asked for each run; an exception for each file that this version does not have would cost more than the run.
+        if (!File.Exists(path))
+        {
+            return "";
+        }
+
         try
         {
             return File.ReadAllText(path);

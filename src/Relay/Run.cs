@@ -31,6 +31,9 @@ internal sealed class Run(RunOrder order, RunDocument document)
     /// <summary>Closes the connection to the function.</summary>
     internal CancellationTokenSource Closing { get; } = new();
 
+    /// <summary>Version of the status that showed its document first.</summary>
+    internal long ChangedAt { get; set; } = 1;
+
     /// <summary>Monotonic moment of acceptance.</summary>
     internal long Since { get; } = Stopwatch.GetTimestamp();
 

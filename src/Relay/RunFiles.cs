@@ -1,15 +1,31 @@
+using System.Globalization;
 using System.Text.Json;
 
 namespace GpuTasks.Relay;
 
-/// <summary>The runs on disk. A run exists there from <c>order.json</c> on; its last act is <c>state.json</c>.</summary>
+/// <summary>The runs on disk. A run exists there from <c>order.json</c> on; its last act is <c>state.json</c>. <see cref="Journal"/> makes both durable.</summary>
 internal sealed class RunFiles
 {
+    /// <summary>Not a name of a run.</summary>
+    private const string SparePrefix = ".spare-";
+
+    private const int MaxSpares = 256;
+
+    /// <summary>Longest file that is kept for the next run.</summary>
+    private const long MaxSpareBytes = 64 * 1024;
+
     private readonly Box box;
+    private readonly Journal journal;
+
+    // Folders of forgotten runs, for the next ones: file systems are slow at making files where as many were just deleted.
+    private readonly Lock gate = new();
+    private readonly Stack<string> spares = new();
+    private int made;
 
     internal RunFiles(Box box)
     {
         this.box = box;
+        journal = new Journal(box);
         Directory.CreateDirectory(box.RunsPath);
     }
 
@@ -29,29 +45,91 @@ internal sealed class RunFiles
     internal async Task CreateAsync(string runId, RunOrder order, Func<string, Task> saveBody)
     {
         Delete(runId);
-        Directory.CreateDirectory(box.RunPath(runId));
-        await saveBody(RequestPath(runId));
-        Box.WriteDurably(OrderPath(runId), JsonSerializer.SerializeToUtf8Bytes(order, Json.Default.RunOrder));
-        Box.SyncFolder(box.RunsPath);
-    }
-
-    internal void SaveEnd(RunDocument run)
-    {
-        if (run.Outcome != Outcomes.Answered)
+        string? spare;
+        lock (gate)
         {
-            File.Delete(ResponsePath(run.RunId));
+            _ = spares.TryPop(out spare);
         }
 
-        Box.WriteDurably(StatePath(run.RunId), JsonSerializer.SerializeToUtf8Bytes(run, Json.Default.RunDocument));
+        if (spare is null)
+        {
+            Directory.CreateDirectory(box.RunPath(runId));
+        }
+        else
+        {
+            Directory.Move(spare, box.RunPath(runId));
+        }
+
+        await saveBody(RequestPath(runId));
+        Box.Overwrite(OrderPath(runId), JsonSerializer.SerializeToUtf8Bytes(order, Json.Default.RunOrder));
+        await journal.AppendAsync(new JournalLine { RunId = runId, Order = order });
+    }
+
+    /// <summary>Makes a run's end durable, with its answer.</summary>
+    internal async Task SaveEndAsync(RunDocument run)
+    {
+        var response = ResponsePath(run.RunId);
+        string? answer = null;
+        if (run.Outcome != Outcomes.Answered)
+        {
+            File.Delete(response);
+        }
+        else if (run.ResponseBytes <= Journal.MaxAnswerBytes)
+        {
+            answer = Convert.ToBase64String(await File.ReadAllBytesAsync(response));
+        }
+        else
+        {
+            Box.Sync(response);
+            Box.Sync(box.RunPath(run.RunId));
+        }
+
+        Box.Overwrite(StatePath(run.RunId), JsonSerializer.SerializeToUtf8Bytes(run, Json.Default.RunDocument));
+        await journal.AppendAsync(new JournalLine { RunId = run.RunId, End = run, Answer = answer });
     }
 
     /// <summary>Forgets a run. The order goes first, for without it the rest is only waste.</summary>
     internal void Delete(string runId)
     {
-        if (Directory.Exists(box.RunPath(runId)))
+        if (!Directory.Exists(box.RunPath(runId)))
+        {
+            return;
+        }
+
+        // One that never ended has no room to be kept in, perhaps.
+        string? spare = null;
+        var ended = File.Exists(OrderPath(runId)) && File.Exists(StatePath(runId));
+        lock (gate)
+        {
+            if (ended && spares.Count < MaxSpares)
+            {
+                spare = box.RunPath(string.Create(CultureInfo.InvariantCulture, $"{SparePrefix}{made++}"));
+            }
+        }
+
+        if (spare is null)
         {
             File.Delete(OrderPath(runId));
             Directory.Delete(box.RunPath(runId), recursive: true);
+            return;
+        }
+
+        Box.Overwrite(OrderPath(runId), "\n"u8);
+        Box.Overwrite(StatePath(runId), "\n"u8);
+        DeleteIfLong(RequestPath(runId));
+        DeleteIfLong(ResponsePath(runId));
+        Directory.Move(box.RunPath(runId), spare);
+        lock (gate)
+        {
+            spares.Push(spare);
+        }
+    }
+
+    private static void DeleteIfLong(string path)
+    {
+        if (new FileInfo(path) is { Exists: true, Length: > MaxSpareBytes })
+        {
+            File.Delete(path);
         }
     }
 
@@ -80,7 +158,7 @@ internal sealed class RunFiles
                     Outcome = Outcomes.Crashed,
                     Message = "The instance was started anew while the run was under way.",
                 };
-                SaveEnd(document);
+                Box.WriteDurably(StatePath(runId), JsonSerializer.SerializeToUtf8Bytes(document, Json.Default.RunDocument));
             }
 
             yield return (order, document);

@@ -1,12 +1,28 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using System.Text.Json;
 
 namespace GpuTasks.Relay.Tests;
 
 /// <summary>What the control socket does with what it does not like.</summary>
 public sealed class ControlServerTests
 {
+    [Fact]
+    public async Task Changes_name_no_run_that_has_not_changed()
+    {
+        await using var relay = await RelayUnderTest.WithEchoAsync(config => config.Concurrency = 2);
+        await relay.ReadyAsync();
+        await relay.PutAsync("a", "{}");
+        await relay.EndOfAsync("a");
+        var before = (await relay.StatusAsync()).Version;
+        await relay.PutAsync("b", """{"mode":"sleep","seconds":600}""");
+        var (_, changes) = await relay.CallAsync(HttpMethod.Get, $"status?after={before}&changed=1");
+        var (_, all) = await relay.CallAsync(HttpMethod.Get, $"status?after={before}");
+        Assert.Equal("b", Assert.Single(JsonSerializer.Deserialize(changes, Json.Default.StatusDocument)!.Runs).RunId);
+        Assert.Equal(2, JsonSerializer.Deserialize(all, Json.Default.StatusDocument)!.Runs.Count);
+    }
+
     [Theory]
     [InlineData(".hidden")]
     [InlineData("a%2Fb")]

@@ -91,7 +91,7 @@ internal static class AsyncTaskEndpoints
     {
         try
         {
-            return await call.InTimeAsync(() => call.Grains.GetGrain<ITaskQueryGrain>(call.Account).List(query, call.Aborted));
+            return await call.InTimeAsync(() => call.Grains.Get<ITaskQueryGrain>(call.Account).List(query, call.Aborted));
         }
         catch (FormatException)
         {
@@ -140,5 +140,5 @@ internal static class AsyncTaskEndpoints
     };
 
     private static ITaskGrain TaskGrain(ApiCall call, string function, string taskId) =>
-        call.Grains.GetGrain<ITaskGrain>(new TaskKey(call.Account, function, taskId).ToString());
+        call.Grains.Get<ITaskGrain>(new TaskKey(call.Account, function, taskId).ToString());
 }

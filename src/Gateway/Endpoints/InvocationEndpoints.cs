@@ -62,7 +62,7 @@ internal static class InvocationEndpoints
         };
 
         // Not given up when the caller goes away: whether it was accepted must not depend on that.
-        var tasks = call.Grains.GetGrain<ITaskBatchGrain>($"{call.Account}/{name}");
+        var tasks = call.Grains.Get<ITaskBatchGrain>($"{call.Account}/{name}");
         var outcomes = await call.InTimeAsync(() => tasks.Submit(new TaskBatch([new NewTask(taskId, submission)]), CancellationToken.None));
         switch (outcomes[0])
         {

@@ -111,7 +111,7 @@ internal static class TaskBatchEndpoint
 
     private sealed class Batch(ApiCall call, FunctionSnapshot function, string qualifier, string? version, AsyncInvokeConfig config)
     {
-        private readonly ITaskBatchGrain grain = call.Grains.GetGrain<ITaskBatchGrain>($"{call.Account}/{function.Spec.Name}");
+        private readonly ITaskBatchGrain grain = call.Grains.Get<ITaskBatchGrain>($"{call.Account}/{function.Spec.Name}");
         private int lines;
         private volatile bool unavailable;
 

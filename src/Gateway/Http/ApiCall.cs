@@ -65,7 +65,7 @@ internal sealed class ApiCall(HttpContext http, Caller caller, byte[] body, IGra
     /// <summary>The task that the path names; checked, since it becomes a part of grain keys.</summary>
     public string TaskId => Names.CheckTaskId("taskId", RouteText("taskId"));
 
-    public IFunctionGrain FunctionGrain(string function) => grains.GetGrain<IFunctionGrain>($"{Account}/{function}");
+    public IFunctionGrain FunctionGrain(string function) => grains.Get<IFunctionGrain>($"{Account}/{function}");
 
     /// <summary>The function, which must exist in the caller's account.</summary>
     public async Task<FunctionSnapshot> NeedFunctionAsync(string function) =>

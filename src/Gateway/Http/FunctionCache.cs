@@ -32,7 +32,7 @@ internal sealed class FunctionCache(IGrainFactory grains, TimeProvider clock)
             entries.Clear();
         }
 
-        var entry = new Entry(clock.GetTimestamp(), grains.GetGrain<IFunctionGrain>(key).Get(CancellationToken.None));
+        var entry = new Entry(clock.GetTimestamp(), grains.Get<IFunctionGrain>(key).Get(CancellationToken.None));
         entries[key] = entry;
         try
         {

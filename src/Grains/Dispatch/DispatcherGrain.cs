@@ -127,7 +127,7 @@ public sealed partial class DispatcherGrain(
             {
                 // One that is lost is told again with the next word of any instance.
                 function = current with { ResolvedImage = image };
-                GrainFactory.GetGrain<IFunctionGrain>($"{Account}/{Function}").SetResolvedImage(current.Version, current.SpecRevision, image, CancellationToken.None).Ignore();
+                GrainFactory.Get<IFunctionGrain>($"{Account}/{Function}").SetResolvedImage(current.Version, current.SpecRevision, image, CancellationToken.None).Ignore();
             }
 
             if (status.Failure is { } failure && !instance.WasReady && handledFailures.Add(status.InstanceId))
@@ -256,7 +256,7 @@ public sealed partial class DispatcherGrain(
     private async Task ReadFunctionAsync()
     {
         var before = function?.SpecRevision;
-        var grain = GrainFactory.GetGrain<IFunctionGrain>($"{Account}/{Function}");
+        var grain = GrainFactory.Get<IFunctionGrain>($"{Account}/{Function}");
         function = Key.Version is { } version ? await grain.GetQualified(version, "") : await grain.Get();
         cleared &= function is null;
         if (function?.SpecRevision != before)
@@ -367,12 +367,12 @@ public sealed partial class DispatcherGrain(
             {
                 if (run.IsTask)
                 {
-                    await GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, run.Owner).ToString())
+                    await GrainFactory.Get<ITaskGrain>(new TaskKey(Account, Function, run.Owner).ToString())
                         .Stop($"Calls of the function were disabled: {restriction.Reason}");
                 }
                 else
                 {
-                    await GrainFactory.GetGrain<INodeGrain>(run.Node).CancelRun(run.InstanceId, run.Owner);
+                    await GrainFactory.Get<INodeGrain>(run.Node).CancelRun(run.InstanceId, run.Owner);
                 }
             }
             catch (Exception exception)
@@ -392,7 +392,7 @@ public sealed partial class DispatcherGrain(
     {
         try
         {
-            var task = GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, assignment.Owner).ToString());
+            var task = GrainFactory.Get<ITaskGrain>(new TaskKey(Account, Function, assignment.Owner).ToString());
             var outcome = await task.Start(assignment.Slot);
             if (outcome is StartOutcome.Started)
             {
@@ -414,7 +414,7 @@ public sealed partial class DispatcherGrain(
     {
         try
         {
-            await GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, taskId).ToString()).TakeUp(TaskViews.AttemptOf(runId), new SlotAssignment
+            await GrainFactory.Get<ITaskGrain>(new TaskKey(Account, Function, taskId).ToString()).TakeUp(TaskViews.AttemptOf(runId), new SlotAssignment
             {
                 SlotId = runId,
                 Node = instance.Lease.Node,
@@ -463,12 +463,12 @@ public sealed partial class DispatcherGrain(
             do
             {
                 stateAgain = false;
-                var answer = await GrainFactory.GetGrain<IRegionQuotaGrain>(options.Value.Region).State(DemandNow());
+                var answer = await GrainFactory.Get<IRegionQuotaGrain>(options.Value.Region).State(DemandNow());
                 waitReason = answer.Reason is WaitReason.None ? null : answer.Detail.Length > 0 ? answer.Detail : answer.Reason.ToString();
                 foreach (var orphan in pool.Reconcile(answer.Leases, clock.GetUtcNow()).Where(orphan => orphan.IsTask))
                 {
                     // The task itself finds out from the node what became of its run.
-                    GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, orphan.Owner).ToString()).Wake().Ignore();
+                    GrainFactory.Get<ITaskGrain>(new TaskKey(Account, Function, orphan.Owner).ToString()).Wake().Ignore();
                 }
 
                 handledFailures.IntersectWith(answer.Leases.Select(lease => lease.InstanceId));
@@ -557,7 +557,7 @@ public sealed partial class DispatcherGrain(
         {
             var spec = current.ResolvedImage is { } image ? current.Spec with { Container = current.Spec.Container with { Image = image } } : current.Spec;
             var order = new LaunchOrder { Lease = instance.Lease, Spec = spec, Revision = current.SpecRevision, Version = current.Version };
-            var outcome = await GrainFactory.GetGrain<INodeGrain>(instance.Lease.Node).Launch(order);
+            var outcome = await GrainFactory.Get<INodeGrain>(instance.Lease.Node).Launch(order);
             instance.Launched = outcome is LaunchOutcome.Accepted;
             if (outcome is LaunchOutcome.StaleLease)
             {
@@ -576,7 +576,7 @@ public sealed partial class DispatcherGrain(
         instance.ForceAsked |= force;
         try
         {
-            await GrainFactory.GetGrain<INodeGrain>(instance.Lease.Node).StopInstance(instance.Lease.InstanceId, force);
+            await GrainFactory.Get<INodeGrain>(instance.Lease.Node).StopInstance(instance.Lease.InstanceId, force);
         }
         catch (Exception exception)
         {
@@ -605,7 +605,7 @@ public sealed partial class DispatcherGrain(
         {
             try
             {
-                await GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, ticket.TaskId).ToString())
+                await GrainFactory.Get<ITaskGrain>(new TaskKey(Account, Function, ticket.TaskId).ToString())
                     .LaunchFailed(instance.Lease.InstanceId, failure);
             }
             catch (Exception exception)
@@ -638,7 +638,7 @@ public sealed partial class DispatcherGrain(
             string? after = null;
             while (await index.LiveAsync(Account, Function, Key.Version, after, 500, CancellationToken.None) is { Count: > 0 } page)
             {
-                await Task.WhenAll(page.Select(id => GrainFactory.GetGrain<ITaskGrain>(new TaskKey(Account, Function, id).ToString()).FunctionDeleted()));
+                await Task.WhenAll(page.Select(id => GrainFactory.Get<ITaskGrain>(new TaskKey(Account, Function, id).ToString()).FunctionDeleted()));
                 after = page[^1];
             }
 

@@ -29,8 +29,8 @@ public static class StoreNames
 }
 
 /// <summary>
-/// What lists, counts and the sweeper need of a row. Every indexed state carries it as its JSON property <c>Index</c>,
-/// and the store copies it into columns in the statement that writes the state, so that both always agree.
+/// What lists, counts and the sweeper need of a row. The statement that writes a state writes it into columns, so that both
+/// always agree: the plain provider's from the JSON property <c>Index</c>, which only its rows have, the committer's as it is.
 /// Times are milliseconds since the epoch.
 /// </summary>
 public sealed record IndexColumns
@@ -80,4 +80,7 @@ public interface IIndexed
 {
     /// <summary>The row's index columns; null for an empty state.</summary>
     IndexColumns? Index { get; }
+
+    /// <summary>True if nearly every change of the state changes its index, so that it is not worth knowing when one does not.</summary>
+    bool IndexOftenChanges => false;
 }

@@ -34,7 +34,9 @@ public sealed partial class TaskBatchGrain(
         var rows = batch.Tasks
             .Select(task => TaskMachine.Apply(new TaskState(), new Submitted(now, new TaskKey(function[0], function[1], task.TaskId), task.Submission)))
             .ToList();
-        var outcomes = await Task.WhenAll(rows.Select(AddAsync));
+        var outcomes = storage is INewRows together && rows.Count > 1
+            ? await AddAsync(together, rows)
+            : await Task.WhenAll(rows.Select(task => AddAsync(task, WriteAsync)));
         var isFirst = accepted.Count == 0;
         accepted.AddRange(rows
             .Where((_, i) => outcomes[i] is BatchOutcome.Accepted)
@@ -56,43 +58,71 @@ public sealed partial class TaskBatchGrain(
         var function = this.GetPrimaryKeyString().Split('/');
         foreach (var queue in tickets.GroupBy(one => one.Version, one => one.Ticket))
         {
-            await GrainFactory.GetGrain<IDispatcherGrain>(new DefinitionKey(function[0], function[1], queue.Key).ToString())
+            await GrainFactory.Get<IDispatcherGrain>(new DefinitionKey(function[0], function[1], queue.Key).ToString())
                 .OfferMany([.. queue], CancellationToken.None);
         }
     }
 
-    private async Task<BatchOutcome> AddAsync(TaskState task)
+    private async Task<BatchOutcome[]> AddAsync(INewRows together, List<TaskState> tasks)
     {
-        var id = GrainId.Create(TaskType, task.Key!.Value.ToString());
+        var rows = tasks.ConvertAll(task => (Id: IdOf(task), Row: (IGrainState<TaskState>)new GrainState<TaskState>(task)));
+        var faults = await together.AddAsync(StoreNames.Task, rows);
+        var outcomes = new BatchOutcome[tasks.Count];
+        for (var i = 0; i < tasks.Count; i++)
+        {
+            if (faults[i] is null)
+            {
+                fresh.Add(tasks[i].Key!.Value.ToString(), rows[i].Row);
+                outcomes[i] = BatchOutcome.Accepted;
+            }
+            else
+            {
+                var fault = faults[i]!;
+                outcomes[i] = await AddAsync(tasks[i], _ => Task.FromException(fault));
+            }
+        }
+
+        return outcomes;
+    }
+
+    private async Task<BatchOutcome> AddAsync(TaskState task, Func<TaskState, Task> write)
+    {
         try
         {
-            return await AddOrLookAsync(id, task);
+            return await AddOrLookAsync(task, write);
         }
         catch (Exception exception) when (exception is OrleansException or StoreUnavailableException or DbException or TimeoutException)
         {
-            LogAddFailed(exception, task.Key.Value);
+            LogAddFailed(exception, task.Key!.Value);
             return BatchOutcome.Unavailable;
         }
     }
 
-    private async Task<BatchOutcome> AddOrLookAsync(GrainId id, TaskState task)
+    private async Task<BatchOutcome> AddOrLookAsync(TaskState task, Func<TaskState, Task> write)
     {
         try
         {
-            var row = new GrainState<TaskState>(task);
-            await storage.WriteStateAsync(StoreNames.Task, id, row);
-            fresh.Add(task.Key!.Value.ToString(), row);
+            await write(task);
             return BatchOutcome.Accepted;
         }
         catch (InconsistentStateException)
         {
             // There is such a task already, or it is not known whether the write came through: the row tells.
             var row = new GrainState<TaskState>(new TaskState());
-            await storage.ReadStateAsync(StoreNames.Task, id, row);
+            await storage.ReadStateAsync(StoreNames.Task, IdOf(task), row);
             return row.State?.Submission is not { } there ? BatchOutcome.Unavailable
                 : there.RequestId == task.Submission!.RequestId ? BatchOutcome.Accepted : BatchOutcome.AlreadyExists;
         }
     }
+
+    private async Task WriteAsync(TaskState task)
+    {
+        var row = new GrainState<TaskState>(task);
+        await storage.WriteStateAsync(StoreNames.Task, IdOf(task), row);
+        fresh.Add(task.Key!.Value.ToString(), row);
+    }
+
+    private static GrainId IdOf(TaskState task) => GrainId.Create(TaskType, task.Key!.Value.ToString());
 
     [LoggerMessage(LogLevel.Warning, "Task {TaskId} of a batch could not be stored")]
     private partial void LogAddFailed(Exception exception, TaskKey taskId);

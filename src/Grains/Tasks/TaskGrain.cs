@@ -457,7 +457,7 @@ public sealed partial class TaskGrain(
 
         try
         {
-            var contact = await GrainFactory.GetGrain<IRegionQuotaGrain>(region.Value.Region).GetContact(slot.Node, slot.InstanceId);
+            var contact = await GrainFactory.Get<IRegionQuotaGrain>(region.Value.Region).GetContact(slot.Node, slot.InstanceId);
             if (!contact.Leased || (slot.NodeLostTimeout > TimeSpan.Zero && contact.Silence >= slot.NodeLostTimeout + LostMargin))
             {
                 LogGivenUp(Key, attempt, slot.Node, contact.Leased, contact.Silence.TotalSeconds);
@@ -478,7 +478,7 @@ public sealed partial class TaskGrain(
     {
         var (slot, attempt) = (State.Slot!, State.Attempt);
         var runId = TaskViews.RunId(Key.TaskId, attempt);
-        var node = GrainFactory.GetGrain<INodeGrain>(slot.Node);
+        var node = GrainFactory.Get<INodeGrain>(slot.Node);
         if (effect is TaskEffects.StartRun)
         {
             var outcome = await node.StartRun(RunOrderFor(slot, runId));
@@ -530,7 +530,7 @@ public sealed partial class TaskGrain(
             return;
         }
 
-        var dispatcher = GrainFactory.GetGrain<IDispatcherGrain>(new DefinitionKey(Key.Account, Key.Function, State.Submission!.Version).ToString());
+        var dispatcher = GrainFactory.Get<IDispatcherGrain>(new DefinitionKey(Key.Account, Key.Function, State.Submission!.Version).ToString());
         if (pending.HasFlag(TaskEffects.JoinQueue))
         {
             dispatcher.Offer(new Ticket(Key.TaskId, State.Submission!.Priority, State.EnqueuedAt)).Ignore();

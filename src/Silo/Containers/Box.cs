@@ -14,6 +14,7 @@ internal sealed partial class Box(string path)
 {
     private const int DocumentLimit = 4 << 20;
     private const int EntryLimit = 4_096;
+    private const int JournalLimit = 16 << 20;
 
     /// <summary>Path on the host, for the bind.</summary>
     public string Path => path;
@@ -22,13 +23,36 @@ internal sealed partial class Box(string path)
     public RelayStatus? ReadStatus() => ReadDocument<RelayStatus>("status.json");
 
     /// <summary>A run's document, or null.</summary>
-    public RelayRun? ReadRun(string runId) => ReadDocument<RelayRun>("runs", runId, "state.json");
+    public RelayRun? ReadRun(string runId) => ReadDocument<RelayRun>("runs", runId, "state.json") is { } run && run.RunId == runId ? run : null;
+
+    /// <summary>The ends of runs that the relay made durable most recently: what a restart of the machine may have cost the runs' own files.</summary>
+    public IReadOnlyDictionary<string, RelayJournalLine> ReadJournal()
+    {
+        var ends = new Dictionary<string, RelayJournalLine>(StringComparer.Ordinal);
+        using var file = OpenFile("journal");
+        if (file is null)
+        {
+            return ends;
+        }
+
+        var bytes = ReadUpTo(file, JournalLimit).Bytes.AsSpan();
+        foreach (var line in bytes.Split((byte)'\n'))
+        {
+            // The last one may have been cut off.
+            if (Parse<RelayJournalLine>(bytes[line]) is { RunId: { } runId, End.Ended: true } end)
+            {
+                ends[runId] = end;
+            }
+        }
+
+        return ends;
+    }
 
     /// <summary>True when the order of a run was accepted durably.</summary>
     public bool HasOrder(string runId)
     {
         using var file = OpenFile("runs", runId, "order.json");
-        return file is not null;
+        return file is not null && LengthOf(file) > 1; // One of an earlier run holds a line end.
     }
 
     /// <summary>Ids of the runs that have a folder.</summary>
@@ -151,19 +175,23 @@ internal sealed partial class Box(string path)
 
     private static (byte[] Bytes, bool Cut) ReadUpTo(SafeFileHandle file, int limit)
     {
-        long length;
-        try
-        {
-            length = RandomAccess.GetLength(file);
-        }
-        catch (Exception e) when (e is IOException or NotSupportedException)
-        {
-            return ([], false);
-        }
-
+        var length = LengthOf(file);
         var buffer = new byte[Math.Min(length, limit)];
         var got = ReadAt(file, buffer, 0);
         return (got == buffer.Length ? buffer : buffer[..got], length > limit);
+    }
+
+    /// <summary>0 for what is not a plain file.</summary>
+    private static long LengthOf(SafeFileHandle file)
+    {
+        try
+        {
+            return RandomAccess.GetLength(file);
+        }
+        catch (Exception e) when (e is IOException or NotSupportedException)
+        {
+            return 0;
+        }
     }
 
     private T? ReadDocument<T>(params ReadOnlySpan<string> steps)

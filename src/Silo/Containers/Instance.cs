@@ -12,17 +12,20 @@ namespace GpuTasks.Containers;
 internal sealed partial class Instance : IDisposable
 {
     private static readonly TimeSpan LongPoll = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan WholeLook = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan KillMargin = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan OfferPatience = TimeSpan.FromSeconds(60);
     private static readonly InstanceEnd Preemption = new(RunOutcome.Preempted, OutOfMemory: false, "The platform ended the instance.");
     private static readonly TimeSpan EnginePatience = TimeSpan.FromMinutes(2);
     private const int DoneLimit = 4_096;
+    private const int OrdersAtOnce = 64;
 
     private readonly Lock gate = new();
     private readonly InstanceServices services;
     private readonly InstanceFolder folder;
     private readonly RelayClient relay;
-    private readonly SemaphoreSlim orders = new(1, 1);
+    // An order and a cancel of the same run wait for each other, those of different runs do not.
+    private readonly SemaphoreSlim[] orders = [.. Enumerable.Range(0, OrdersAtOnce).Select(_ => new SemaphoreSlim(1, 1))];
     private readonly Dictionary<string, Run> runs = new(StringComparer.Ordinal);
     private readonly HashSet<string> done = new(StringComparer.Ordinal);
     private readonly Queue<string> doneOrder = new();
@@ -35,7 +38,9 @@ internal sealed partial class Instance : IDisposable
     private bool pulling;
     private string? resolvedImage;
     private bool endedByRun;
+    private bool retired;
     private long? killAt;
+    private int telling;
 
     private Instance(InstanceServices services, InstanceFolder folder, LaunchOrder order, InstanceMemo memo)
     {
@@ -147,7 +152,11 @@ internal sealed partial class Instance : IDisposable
     public void Dispose()
     {
         relay.Dispose();
-        orders.Dispose();
+        foreach (var one in orders)
+        {
+            one.Dispose();
+        }
+
         wake.Dispose();
     }
 
@@ -171,6 +180,12 @@ internal sealed partial class Instance : IDisposable
             };
         }
     }
+
+    /// <returns>True if nobody else is about to tell its runs, so that the caller has to.</returns>
+    public bool BeginTelling() => Interlocked.Exchange(ref telling, 1) == 0;
+
+    /// <summary>To be called before the status is taken.</summary>
+    public void EndTelling() => Volatile.Write(ref telling, 0);
 
     /// <summary>Asks for its end; a forced stop overtakes a graceful one.</summary>
     public void RequestStop(bool force, string reason)
@@ -287,7 +302,8 @@ internal sealed partial class Instance : IDisposable
     /// <exception cref="TimeoutException">The relay did not answer; the same order can be given again.</exception>
     public async Task<StartRunOutcome> StartRunAsync(RunOrder order, CancellationToken cancellationToken)
     {
-        await orders.WaitAsync(cancellationToken);
+        var mine = OrdersOf(order.RunId);
+        await mine.WaitAsync(cancellationToken);
         try
         {
             lock (gate)
@@ -346,12 +362,14 @@ internal sealed partial class Instance : IDisposable
                 run = runs[order.RunId];
             }
 
-            folder.SaveRun(run.Record);
+            // Known to another agent before the relay knows it; on disk before the answer. A run that a power cut could make unknown ends with it.
+            var saved = folder.SaveNewRun(run.Record);
             var context = JsonSerializer.Serialize(new { task = order.Task?.ToString(), order.Attempt, order.RequestId }, RelayJson.Options);
             RelayAnswer answer;
             try
             {
                 answer = await relay.PutRunAsync(order.RunId, LaunchPlanner.Order(order, Order.Lease.NodeEpoch, context), order.Payload, cancellationToken);
+                await saved;
             }
             catch (RelayException e)
             {
@@ -364,7 +382,7 @@ internal sealed partial class Instance : IDisposable
                 if (answer == RelayAnswer.Accepted)
                 {
                     Accept(run);
-                    Changed();
+                    RunsChanged();
                     return StartRunOutcome.Started;
                 }
 
@@ -379,7 +397,7 @@ internal sealed partial class Instance : IDisposable
         }
         finally
         {
-            orders.Release();
+            mine.Release();
         }
     }
 
@@ -387,7 +405,8 @@ internal sealed partial class Instance : IDisposable
     /// <returns>False if it has no such run and never will.</returns>
     public async Task<bool> CancelRunAsync(string runId, CancellationToken cancellationToken)
     {
-        await orders.WaitAsync(cancellationToken); // So that an order on its way is known before it is cancelled.
+        var mine = OrdersOf(runId);
+        await mine.WaitAsync(cancellationToken); // So that an order on its way is known before it is cancelled.
         try
         {
             Run? run;
@@ -442,7 +461,7 @@ internal sealed partial class Instance : IDisposable
         }
         finally
         {
-            orders.Release();
+            mine.Release();
         }
     }
 
@@ -688,9 +707,9 @@ internal sealed partial class Instance : IDisposable
     {
         long after = 0;
         var wait = TimeSpan.Zero;
+        var lastLook = 0L;
         var lastContact = services.Time.GetTimestamp();
         var pause = TimeSpan.FromMilliseconds(20);
-        var retired = false;
         while (true)
         {
             shutdown.ThrowIfCancellationRequested();
@@ -719,17 +738,23 @@ internal sealed partial class Instance : IDisposable
                 if (memo.Stop == StopMode.Graceful && !retired)
                 {
                     await relay.RetireAsync(step.Token);
-                    retired = true;
+                    lock (gate)
+                    {
+                        retired = true;
+                    }
+
                     continue;
                 }
 
                 await SendCancelsAsync(step.Token);
-                var status = await relay.GetStatusAsync(after, wait, step.Token);
+                // Of many runs few change at once, so all of them are looked at only now and then.
+                var whole = after == 0 || services.Time.GetElapsedTime(lastLook) > WholeLook;
+                var status = whole ? await relay.GetStatusAsync(0, TimeSpan.Zero, step.Token) : await relay.GetChangesAsync(after, wait, step.Token);
                 after = status.Version;
-                retired |= status.State == "retiring";
                 lastContact = services.Time.GetTimestamp();
+                lastLook = whole ? lastContact : lastLook;
                 pause = TimeSpan.FromMilliseconds(20);
-                if (Apply(status, shutdown))
+                if (Apply(status, whole, shutdown))
                 {
                     lock (gate)
                     {
@@ -809,8 +834,11 @@ internal sealed partial class Instance : IDisposable
     }
 
     /// <summary>Takes over what the relay says.</summary>
+    /// <param name="status">What it says.</param>
+    /// <param name="whole">True if it names all of its runs.</param>
+    /// <param name="shutdown">Ends the agent.</param>
     /// <returns>True when the instance has to end.</returns>
-    private bool Apply(RelayStatus status, CancellationToken shutdown)
+    private bool Apply(RelayStatus status, bool whole, CancellationToken shutdown)
     {
         var ghosts = new List<(string RunId, bool Ended)>();
         bool over;
@@ -838,13 +866,10 @@ internal sealed partial class Instance : IDisposable
                 }
             }
 
-            var known = status.Runs.Select(document => document.RunId).ToHashSet(StringComparer.Ordinal);
-            foreach (var run in runs.Values.Where(run => run.Phase == RunPhase.Offered && !known.Contains(run.Record.RunId)).ToList())
+            var forgotten = whole ? runs.Values.Where(run => run.Phase == RunPhase.Offered && services.Time.GetElapsedTime(run.OfferedAt) > OfferPatience).ToList() : [];
+            foreach (var run in forgotten.Where(run => status.Runs.All(document => document.RunId != run.Record.RunId)))
             {
-                if (services.Time.GetElapsedTime(run.OfferedAt) > OfferPatience)
-                {
-                    Drop(run); // Its giver has given up, and it must not hold a place for ever.
-                }
+                Drop(run); // Its giver has given up, and it must not hold a place for ever.
             }
 
             switch (status.State)
@@ -860,6 +885,7 @@ internal sealed partial class Instance : IDisposable
                     SetState(InstanceState.Ready);
                     break;
                 case "retiring":
+                    retired = true;
                     SetState(InstanceState.Retiring);
                     break;
                 case "failed" or "ended" or "stopping":
@@ -1010,7 +1036,7 @@ internal sealed partial class Instance : IDisposable
 
                 var status = await relay.GetStatusAsync(after, TimeSpan.FromSeconds(1), shutdown);
                 after = status.Version;
-                Apply(status, shutdown);
+                Apply(status, whole: true, shutdown);
             }
             catch (RelayException)
             {
@@ -1024,6 +1050,7 @@ internal sealed partial class Instance : IDisposable
     private async Task ReportRestAsync(ContainerInfo? last, CancellationToken shutdown)
     {
         var final = folder.Box.ReadStatus();
+        var journal = memo.BootId != services.BootId ? folder.Box.ReadJournal() : null;
         List<Task> reports;
         lock (gate)
         {
@@ -1064,7 +1091,9 @@ internal sealed partial class Instance : IDisposable
                     run.Record = run.Record with { Overdue = true };
                 }
 
-                run.Document = folder.Box.ReadRun(run.Record.RunId) ?? run.Document;
+                var kept = journal?.GetValueOrDefault(run.Record.RunId);
+                run.Document = kept?.End ?? folder.Box.ReadRun(run.Record.RunId) ?? run.Document;
+                run.Answer = kept?.Answer;
                 BeginReport(run, end, live: false, shutdown);
             }
 
@@ -1146,11 +1175,14 @@ internal sealed partial class Instance : IDisposable
             }
         }
 
+        bool leaves;
         lock (gate)
         {
             Remember(run.Record.RunId);
             runs.Remove(run.Record.RunId);
-            Changed();
+            RunsChanged();
+            // The loop waits for the last run of an instance that takes no more.
+            leaves = runs.Count == 0 && (retired || memo.Stop != StopMode.None);
         }
 
         if (live)
@@ -1159,7 +1191,10 @@ internal sealed partial class Instance : IDisposable
         }
 
         services.Notify(() => services.Reports.SlotFreeAsync(Order.Lease.Account, Order.Lease.Function, Id, run.Record.RunId));
-        Wake();
+        if (leaves)
+        {
+            Wake();
+        }
     }
 
     private async Task TellEndAsync(RunReport report, CancellationToken shutdown)
@@ -1180,7 +1215,8 @@ internal sealed partial class Instance : IDisposable
         var record = run.Record;
         var document = run.Document;
         var limit = record.Task is null ? RunReports.SyncResponseLimit : services.Options.MaxResultBytes;
-        var response = document is { Ended: true, Outcome: "answered" } ? folder.Box.ReadResponse(record.RunId, limit) : null;
+        var response = document is not { Ended: true, Outcome: "answered" } ? null
+            : run.Answer is { } kept ? (kept, false) : folder.Box.ReadResponse(record.RunId, limit);
         var (outcome, message) = document is null && end is not null && !record.Cancelled && !folder.Box.HasOrder(record.RunId)
             ? (RunOutcome.EngineError, "The instance ended before it took the run.")
             : RunReports.Classify(document, record, end, response is not null);
@@ -1278,8 +1314,10 @@ internal sealed partial class Instance : IDisposable
     {
         runs.Remove(run.Record.RunId);
         folder.DeleteRun(run.Record.RunId);
-        Changed();
+        RunsChanged();
     }
+
+    private SemaphoreSlim OrdersOf(string runId) => orders[(string.GetHashCode(runId, StringComparison.Ordinal) & int.MaxValue) % OrdersAtOnce];
 
     private void Remember(string runId)
     {
@@ -1358,6 +1396,12 @@ internal sealed partial class Instance : IDisposable
         services.InstanceChanged(this);
     }
 
+    private void RunsChanged()
+    {
+        version = services.Ledger.NextVersion();
+        services.RunsChanged(this);
+    }
+
     private long After(TimeSpan span) => services.Time.GetTimestamp() + (long)(span.TotalSeconds * services.Time.TimestampFrequency);
 
     private async Task DelayAsync(TimeSpan pause, CancellationToken woken, CancellationToken shutdown)
@@ -1382,6 +1426,9 @@ internal sealed partial class Instance : IDisposable
         public RunPhase Phase { get; set; }
 
         public RelayRun? Document { get; set; }
+
+        /// <summary>Its answer, if it was found in the relay's journal.</summary>
+        public byte[]? Answer { get; set; }
 
         public bool CancelSent { get; set; }
 

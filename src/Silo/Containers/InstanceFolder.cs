@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.Globalization;
 using GpuTasks.Nodes;
 
 namespace GpuTasks.Containers;
@@ -38,7 +40,12 @@ internal sealed record InstanceMemo
 internal sealed class InstanceFolder
 {
     private const string OrderName = "order.json";
+    private const int MaxSpares = 256;
     private readonly string path;
+
+    // Files of acknowledged runs, for the next ones: file systems are slow at making files where as many were just deleted.
+    private readonly ConcurrentStack<string> spares = new();
+    private int made;
 
     public InstanceFolder(string instances, string instanceId)
     {
@@ -83,9 +90,30 @@ internal sealed class InstanceFolder
 
     public void SaveRun(RunRecord run) => DiskFiles.Save(RunPath(run.RunId), run);
 
+    /// <summary>Writes a new run down; see <see cref="DiskFiles.SaveSoon"/>.</summary>
+    public Task SaveNewRun(RunRecord run) => DiskFiles.SaveSoon(RunPath(run.RunId), run, spares.TryPop(out var spare) ? spare : RunPath(run.RunId) + ".tmp");
+
     public RunRecord? LoadRun(string runId) => DiskFiles.Load<RunRecord>(RunPath(runId));
 
-    public void DeleteRun(string runId) => File.Delete(RunPath(runId));
+    public void DeleteRun(string runId)
+    {
+        if (spares.Count >= MaxSpares)
+        {
+            File.Delete(RunPath(runId));
+            return;
+        }
+
+        try
+        {
+            var spare = Path.Combine(path, "runs", string.Create(CultureInfo.InvariantCulture, $"spare-{Interlocked.Increment(ref made)}"));
+            File.Move(RunPath(runId), spare, overwrite: true);
+            spares.Push(spare);
+        }
+        catch (FileNotFoundException)
+        {
+            // Deleted before.
+        }
+    }
 
     /// <summary>Every run the agent handed over, or tried to, and has not acknowledged.</summary>
     public IReadOnlyList<RunRecord> LoadRuns()

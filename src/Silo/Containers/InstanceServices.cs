@@ -50,6 +50,9 @@ internal sealed record InstanceServices
     /// <summary>Tells everybody whom it concerns that an instance changed.</summary>
     public required Action<Instance> InstanceChanged { get; init; }
 
+    /// <summary>Tells its dispatcher, a little later, that an instance's runs changed.</summary>
+    public required Action<Instance> RunsChanged { get; init; }
+
     /// <summary>Gives a lease back, however often that has to be tried.</summary>
     public required Func<string, CancellationToken, Task> ReleaseAsync { get; init; }
 }

@@ -16,6 +16,9 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
 {
     private static readonly Version LeastApi = new(1, 41);
     private const int GoneRepeats = 3;
+
+    /// <summary>So that what hundreds of runs a second change is told together. That a slot is free is told apart, and at once.</summary>
+    private static readonly TimeSpan TellPause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan LogTrimPeriod = TimeSpan.FromMinutes(10);
     private readonly NodeOptions options;
     private readonly IContainerEngine engine;
@@ -294,6 +297,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             EngineInfo = engineInfo.Task,
             Notify = Notify,
             InstanceChanged = OnInstanceChanged,
+            RunsChanged = TellSoon,
             ReleaseAsync = ReleaseAsync,
         };
 
@@ -626,6 +630,19 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         var lease = instance.Order.Lease;
         // The status is taken when it is sent: then the last one sent is the latest.
         Notify(() => reports.InstanceChangedAsync(lease.Account, lease.Function, instance.Status()));
+    }
+
+    private void TellSoon(Instance instance)
+    {
+        if (instance.BeginTelling())
+        {
+            Notify(async () =>
+            {
+                await Task.Delay(TellPause);
+                instance.EndTelling();
+                Tell(instance);
+            });
+        }
     }
 
     private void Notify(Func<Task> send) => _ = Task.Run(async () =>

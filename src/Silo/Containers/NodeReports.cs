@@ -32,20 +32,20 @@ internal interface INodeReports
 /// <summary>The agent's words as grain calls.</summary>
 internal sealed class GrainNodeReports(IGrainFactory grains, IOptions<NodeOptions> options) : INodeReports
 {
-    private IRegionQuotaGrain Region => grains.GetGrain<IRegionQuotaGrain>(options.Value.Region);
+    private IRegionQuotaGrain Region => grains.Get<IRegionQuotaGrain>(options.Value.Region);
 
     public Task InstanceChangedAsync(string account, string function, InstanceStatus status) =>
-        grains.GetGrain<IDispatcherGrain>($"{account}/{function}").InstanceChanged(status);
+        grains.Get<IDispatcherGrain>($"{account}/{function}").InstanceChanged(status);
 
     public Task RunEndedAsync(RunReport report) => report.Task is { } task
-        ? grains.GetGrain<ITaskGrain>(task.ToString()).Report(report)
+        ? grains.Get<ITaskGrain>(task.ToString()).Report(report)
         : Task.CompletedTask;
 
     public Task<bool> TakeUpAsync(TaskKey task, int attempt, SlotAssignment slot) =>
-        grains.GetGrain<ITaskGrain>(task.ToString()).TakeUp(attempt, slot);
+        grains.Get<ITaskGrain>(task.ToString()).TakeUp(attempt, slot);
 
     public Task SlotFreeAsync(string account, string function, string instanceId, string runId) =>
-        grains.GetGrain<IDispatcherGrain>($"{account}/{function}").Release(instanceId, runId);
+        grains.Get<IDispatcherGrain>($"{account}/{function}").Release(instanceId, runId);
 
     public Task<NodeDirective> ReportAsync(NodeReport report) => Region.Report(report);
 

@@ -39,6 +39,8 @@ internal sealed class RelayClient : IDisposable
             AllowAutoRedirect = false,
             UseCookies = false,
             MaxResponseHeadersLength = 64,
+            // The relay serves 128; what it does not serve would wait there until another is closed.
+            MaxConnectionsPerServer = 64,
             PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30),
             ConnectCallback = (_, token) => ConnectAsync(box, token),
         };
@@ -53,9 +55,14 @@ internal sealed class RelayClient : IDisposable
     public void Dispose() => http.Dispose();
 
     /// <summary>The status once its version exceeds <paramref name="after"/>, or after <paramref name="wait"/>.</summary>
-    public async Task<RelayStatus> GetStatusAsync(long after, TimeSpan wait, CancellationToken cancellationToken)
+    public Task<RelayStatus> GetStatusAsync(long after, TimeSpan wait, CancellationToken cancellationToken) => GetStatusAsync("", after, wait, cancellationToken);
+
+    /// <summary>The same, with no other runs than those that changed since. A relay that is older names all.</summary>
+    public Task<RelayStatus> GetChangesAsync(long after, TimeSpan wait, CancellationToken cancellationToken) => GetStatusAsync("&changed=1", after, wait, cancellationToken);
+
+    private async Task<RelayStatus> GetStatusAsync(string what, long after, TimeSpan wait, CancellationToken cancellationToken)
     {
-        var path = string.Create(CultureInfo.InvariantCulture, $"status?after={after}&waitMs={(long)wait.TotalMilliseconds}");
+        var path = string.Create(CultureInfo.InvariantCulture, $"status?after={after}&waitMs={(long)wait.TotalMilliseconds}{what}");
         using var request = new HttpRequestMessage(HttpMethod.Get, path);
         var (status, body) = await SendAsync(request, wait + CallTimeout, cancellationToken);
         return status == HttpStatusCode.OK && Box.Parse<RelayStatus>(body) is { } document

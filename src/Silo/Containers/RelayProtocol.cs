@@ -97,6 +97,9 @@ internal sealed record RelayRun
     public bool Ended => State == "ended";
 }
 
+/// <summary>A line of the relay's journal, as far as the agent reads it: how a run ended, and its answer if that is short.</summary>
+internal sealed record RelayJournalLine(string? RunId, RelayRun? End, byte[]? Answer);
+
 /// <summary>The relay's status document.</summary>
 internal sealed record RelayStatus
 {

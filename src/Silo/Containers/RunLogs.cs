@@ -53,7 +53,15 @@ internal sealed class RunLogs(string dataDirectory, long totalBytes, TimeSpan re
             file.ReadExactly(tail);
         }
 
-        DiskFiles.Save(IndexOf(path), new LogIndex(first - from));
+        if (first > from)
+        {
+            DiskFiles.Save(IndexOf(path), new LogIndex(first - from));
+        }
+        else
+        {
+            File.Delete(IndexOf(path));
+        }
+
         File.Move(temporary, path, overwrite: true);
         return tail;
     }
@@ -119,6 +127,6 @@ internal sealed class RunLogs(string dataDirectory, long totalBytes, TimeSpan re
 
     private static string IndexOf(string path) => Path.ChangeExtension(path, ".json");
 
-    /// <summary>Beside each log: how much of its start was no longer kept when it was copied.</summary>
+    /// <summary>Beside a log: how much of its start was no longer kept when it was copied.</summary>
     private sealed record LogIndex(long DroppedBytes);
 }

@@ -18,33 +18,43 @@ namespace GpuTasks.Storage;
 public sealed class SystemTextJsonStorageSerializer : IGrainStorageSerializer
 {
     private readonly JsonSerializerOptions options;
+    private readonly JsonSerializerOptions withoutIndex;
 
-    internal SystemTextJsonStorageSerializer(SecretProtector? secrets = null) => options = Create(secrets);
+    internal SystemTextJsonStorageSerializer(SecretProtector? secrets = null)
+    {
+        options = Create(secrets, LeaveOutDerivedButIndex);
+        withoutIndex = Create(secrets, LeaveOutDerived);
+    }
 
     /// <inheritdoc />
-    public BinaryData Serialize<T>(T? input) => new(SerializeToBytes(input));
+    public BinaryData Serialize<T>(T? input) => new(JsonSerializer.SerializeToUtf8Bytes(input, options));
 
-    internal byte[] SerializeToBytes<T>(T? input) => JsonSerializer.SerializeToUtf8Bytes(input, options);
+    /// <summary>The same without the index, a quarter of a task's text, for a writer that gives the database its columns itself.</summary>
+    internal byte[] SerializeWithoutIndex<T>(T? input) => JsonSerializer.SerializeToUtf8Bytes(input, withoutIndex);
 
     /// <inheritdoc />
     public T Deserialize<T>(BinaryData input) => JsonSerializer.Deserialize<T>(input.ToMemory().Span, options)!;
 
-    private static JsonSerializerOptions Create(SecretProtector? secrets)
+    private static JsonSerializerOptions Create(SecretProtector? secrets, Action<JsonTypeInfo> leaveOut)
     {
         var options = new JsonSerializerOptions
         {
             DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
             // Rows are read by databases and programs, never put into a page.
             Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-            TypeInfoResolver = new DefaultJsonTypeInfoResolver { Modifiers = { LeaveOutDerived, type => SecretJson.Encrypt(type, secrets) } },
+            TypeInfoResolver = new DefaultJsonTypeInfoResolver { Modifiers = { leaveOut, type => SecretJson.Encrypt(type, secrets) } },
             Converters = { new JsonStringEnumConverter() },
         };
         options.MakeReadOnly();
         return options;
     }
 
-    /// <summary>Properties without a setter follow from others and are not stored, but for the index that the database reads.</summary>
-    private static void LeaveOutDerived(JsonTypeInfo type)
+    private static void LeaveOutDerived(JsonTypeInfo type) => LeaveOutDerived(type, index: true);
+
+    private static void LeaveOutDerivedButIndex(JsonTypeInfo type) => LeaveOutDerived(type, index: false);
+
+    /// <summary>Properties without a setter follow from others and are not stored, but for the index where the database reads it.</summary>
+    private static void LeaveOutDerived(JsonTypeInfo type, bool index)
     {
         if (type.Kind != JsonTypeInfoKind.Object)
         {
@@ -54,7 +64,7 @@ public sealed class SystemTextJsonStorageSerializer : IGrainStorageSerializer
         for (var i = type.Properties.Count - 1; i >= 0; i--)
         {
             var property = type.Properties[i];
-            if (property.Set is null && property.AssociatedParameter is null && property.Name != nameof(IIndexed.Index))
+            if (property.Set is null && property.AssociatedParameter is null && (index || property.Name != nameof(IIndexed.Index)))
             {
                 type.Properties.RemoveAt(i);
             }

@@ -58,7 +58,7 @@ internal sealed class NoopAgent(IGrainFactory grains, IOptions<SiloOptions> silo
         async Task ReleaseAsync()
         {
             await Task.Delay(50, CancellationToken.None);
-            await grains.GetGrain<IRegionQuotaGrain>("local-1").Release(Node, instanceId, CancellationToken.None);
+            await grains.Get<IRegionQuotaGrain>("local-1").Release(Node, instanceId, CancellationToken.None);
         }
     }
 
@@ -96,7 +96,7 @@ internal sealed class NoopAgent(IGrainFactory grains, IOptions<SiloOptions> silo
         {
             try
             {
-                await grains.GetGrain<IRegionQuotaGrain>("local-1").Report(
+                await grains.Get<IRegionQuotaGrain>("local-1").Report(
                     new NodeReport
                     {
                         Node = Node,
@@ -127,7 +127,7 @@ internal sealed class NoopAgent(IGrainFactory grains, IOptions<SiloOptions> silo
     {
         await foreach (var order in ending.Reader.ReadAllAsync(stop))
         {
-            await grains.GetGrain<ITaskGrain>(order.Task!.Value.ToString()).Report(
+            await grains.Get<ITaskGrain>(order.Task!.Value.ToString()).Report(
                 new RunReport
                 {
                     RunId = order.RunId,
@@ -148,7 +148,7 @@ internal sealed class NoopAgent(IGrainFactory grains, IOptions<SiloOptions> silo
     private Task TellAsync(LaunchOrder order, InstanceState state)
     {
         var lease = order.Lease;
-        return grains.GetGrain<IDispatcherGrain>($"{lease.Account}/{lease.Function}").InstanceChanged(new InstanceStatus
+        return grains.Get<IDispatcherGrain>($"{lease.Account}/{lease.Function}").InstanceChanged(new InstanceStatus
         {
             InstanceId = lease.InstanceId,
             Node = Node,

@@ -329,6 +329,30 @@ public sealed class AgentDockerTests
     }
 
     [Fact]
+    public async Task An_end_that_a_power_cut_left_only_in_the_relays_journal_is_reported()
+    {
+        await using var harness = await AgentHarness.OnDockerAsync();
+        var id = await harness.LaunchReadyAsync();
+        harness.Platform.RefuseRuns = int.MaxValue; // Its end cannot be told.
+        var answered = await harness.StartRunAsync(id, new { mode = "echo", text = "kept" });
+        await AgentHarness.UntilAsync(() => harness.Platform.RefuseRuns < int.MaxValue, "it was tried");
+        await harness.AbandonAsync();
+        await harness.Engine.KillAsync(id, Token);
+        var memo = Path.Combine(harness.FolderOf(id), "memo.json");
+        await File.WriteAllTextAsync(memo, (await File.ReadAllTextAsync(memo, Token)).Replace(harness.Platform.LastReport!.BootId, "another-boot", StringComparison.Ordinal), Token);
+        // What was not synced: a file may be there without its bytes, or not at all.
+        var run = Path.Combine(harness.FolderOf(id), "box", "runs", answered.RunId);
+        File.Delete(Path.Combine(run, "state.json"));
+        await File.WriteAllBytesAsync(Path.Combine(run, "response"), [], Token);
+        harness.Platform.RefuseRuns = 0;
+        await harness.StartAsync();
+        var report = await harness.ReportOfAsync(answered);
+        Assert.Equal(RunOutcome.Succeeded, report.Outcome);
+        Assert.Contains("kept", AgentHarness.TextOf(report.Response), StringComparison.Ordinal);
+        await harness.UntilGoneAsync(id);
+    }
+
+    [Fact]
     public async Task A_real_card_is_handed_over_by_its_identity_and_by_nothing_else()
     {
         const string Uuid = "GPU-00000000-0000-0000-0000-000000000001";

@@ -381,6 +381,27 @@ public sealed class BoxTests
     }
 
     [Fact]
+    public void A_journal_tells_ends_and_may_hold_anything_else()
+    {
+        using var folder = new TestFolder();
+        Assert.Empty(new Box(folder.Path).ReadJournal());
+        File.WriteAllText(Path.Combine(folder.Path, "journal"), """
+            {"runId":"a","order":{"path":"/invoke"}}
+            {"runId":"a","end":{"runId":"a","state":"ended","outcome":"answered"},"answer":"b2s="}
+            {"runId":"b","end":{"runId":"b","state":"running"}}
+            {"end":{"state":"ended"}}
+            [1]
+            null
+            {"runId":"c","end":{"runId":"c","state":"ended","outcome":"crashed"}}
+            {"runId":"d","end":{"runId":"d","state":"end
+            """);
+        var ends = new Box(folder.Path).ReadJournal();
+        Assert.Equal(["a", "c"], ends.Keys.Order(StringComparer.Ordinal));
+        Assert.Equal("ok", Encoding.UTF8.GetString(ends["a"].Answer!));
+        Assert.Null(ends["c"].Answer);
+    }
+
+    [Fact]
     public void No_link_is_followed_wherever_it_is_put()
     {
         using var outside = new TestFolder();
@@ -402,6 +423,10 @@ public sealed class BoxTests
 
         File.CreateSymbolicLink(Path.Combine(folder.Path, "status.json"), "/etc/hostname");
         Assert.Null(box.ReadStatus());
+
+        File.WriteAllText(Path.Combine(outside.Path, "journal"), """{"runId":"a","end":{"state":"ended"}}""");
+        File.CreateSymbolicLink(Path.Combine(folder.Path, "journal"), Path.Combine(outside.Path, "journal"));
+        Assert.Empty(box.ReadJournal());
     }
 
     [Fact]

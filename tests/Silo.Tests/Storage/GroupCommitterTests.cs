@@ -203,6 +203,39 @@ public sealed class GroupCommitterTests : IDisposable
     }
 
     [Fact]
+    public async Task A_group_is_told_once_and_each_of_its_rows_has_its_own_end()
+    {
+        Start(o => o.GroupCommitRows = 4);
+        sink.Conflicts.Add("c");
+        sink.Fault = row => row.Key == "bad" ? WriteFault.Row : null;
+        var first = await HoldFlushAsync("x");
+        var (rows, group) = await EnqueueGroupAsync("a", "b", "c", "bad", "a", "d");
+        Assert.False(group.IsCompleted);
+        sink.Gate.Set();
+        await first;
+        await group.WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
+        Assert.Equal([1, 1, null, null, 1, 1], rows.Select(row => row.NewVersion));
+        Assert.Equal(["bad"], rows.Where(row => row.Fault is not null).Select(row => row.Key));
+        Assert.IsType<StoreUnavailableException>(rows[3].Fault);
+    }
+
+    [Fact]
+    public async Task A_group_that_finds_no_place_is_refused_as_a_whole_after_one_patience()
+    {
+        Start(o => (o.GroupCommitQueue, o.WritePatience) = (2, TimeSpan.FromMilliseconds(200)));
+        var first = await HoldFlushAsync("x");
+        var began = TimeProvider.System.GetTimestamp();
+        var (rows, group) = await EnqueueGroupAsync([.. Enumerable.Range(0, 100).Select(i => $"t{i}")]);
+        Assert.True(TimeProvider.System.GetElapsedTime(began) < TimeSpan.FromSeconds(10));
+        Assert.All(rows.Skip(2), row => Assert.IsType<StoreUnavailableException>(row.Fault));
+        sink.Gate.Set();
+        await first;
+        await group.WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
+        Assert.Equal([1, 1], rows.Take(2).Select(row => row.NewVersion));
+        Assert.DoesNotContain(sink.Flushes, flush => flush.Contains("t2"));
+    }
+
+    [Fact]
     public async Task Stopping_commits_what_was_taken_and_refuses_the_rest()
     {
         Start();
@@ -231,6 +264,14 @@ public sealed class GroupCommitterTests : IDisposable
         var write = WriteAsync(key);
         await sink.Entered.WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
         return write;
+    }
+
+    private async Task<(List<RowWrite> Rows, Task Group)> EnqueueGroupAsync(params string[] keys)
+    {
+        var group = new RowGroup(keys.Length);
+        var rows = keys.Select(key => new RowWrite("task", key, null, [1], null, false, group: group)).ToList();
+        await committer!.EnqueueAsync(rows);
+        return (rows, group.Done);
     }
 
     private async Task<int?> WriteAsync(string key, int? version = null, string kind = "task") =>

@@ -70,6 +70,16 @@ public sealed class SerializerTests
     }
 
     [Fact]
+    public void Without_its_index_a_row_is_the_same_otherwise_and_read_the_same()
+    {
+        var bytes = serializer.SerializeWithoutIndex(Samples.FullTask());
+        var json = Json(Samples.FullTask());
+        json.Remove("Index");
+        Assert.True(JsonNode.DeepEquals(json, JsonNode.Parse(bytes)));
+        Assert.Equal(Text(Samples.FullTask()), Text(serializer.Deserialize<TaskState>(new BinaryData(bytes))));
+    }
+
+    [Fact]
     public void Enums_are_stored_by_name_and_bytes_as_base64()
     {
         var json = Json(Samples.FullTask());

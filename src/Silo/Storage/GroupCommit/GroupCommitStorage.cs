@@ -10,7 +10,7 @@ namespace GpuTasks.Storage;
 /// provider's own, and rows written by either are the other's too.
 /// </summary>
 internal sealed class GroupCommitStorage(IGrainStorage provider, BlobParts parts, GroupCommitter committer, SystemTextJsonStorageSerializer serializer)
-    : BlobStorage(provider, parts)
+    : BlobStorage(provider, parts), INewRows
 {
     // What the last write of an activation put into the index, and under which ETag. Goes with the activation.
     private readonly ConditionalWeakTable<object, Written> written = [];
@@ -23,6 +23,61 @@ internal sealed class GroupCommitStorage(IGrainStorage provider, BlobParts parts
             return;
         }
 
+        var row = RowOf(stateName, grainId, grainState, group: null);
+
+        // The token guards the wait for a place in the queue. From then on the write runs to its end.
+        var done = await committer.EnqueueAsync(row, cancellationToken);
+        if (await done is not { } version)
+        {
+            throw Lost(grainId, grainState.ETag);
+        }
+
+        Finish(grainState, row, version);
+        if (grainState.State is not IIndexed { IndexOftenChanges: true })
+        {
+            written.AddOrUpdate(grainState, new Written(grainState.ETag!, row.Index));
+        }
+    }
+
+    public async Task<IReadOnlyList<Exception?>> AddAsync<T>(string stateName, IReadOnlyList<(GrainId Id, IGrainState<T> Row)> rows)
+    {
+        var faults = new Exception?[rows.Count];
+        var writes = new RowWrite?[rows.Count];
+        var group = new RowGroup(rows.Count);
+        for (var i = 0; i < rows.Count; i++)
+        {
+            try
+            {
+                writes[i] = IsKeptByText(stateName, rows[i].Id)
+                    ? RowOf(stateName, rows[i].Id, rows[i].Row, group)
+                    : throw new ArgumentException($"The row of {rows[i].Id} cannot be written together with others.", nameof(rows));
+            }
+            catch (ArgumentException e)
+            {
+                faults[i] = e;
+                group.FinishOne();
+            }
+        }
+
+        await committer.EnqueueAsync([.. writes.OfType<RowWrite>()]);
+        await group.Done;
+        for (var i = 0; i < rows.Count; i++)
+        {
+            if (writes[i] is { NewVersion: { } version } write)
+            {
+                Finish(rows[i].Row, write, version);
+            }
+            else
+            {
+                faults[i] ??= writes[i]!.Fault ?? Lost(rows[i].Id, rows[i].Row.ETag);
+            }
+        }
+
+        return faults;
+    }
+
+    private RowWrite RowOf<T>(string stateName, GrainId grainId, IGrainState<T> grainState, RowGroup? group)
+    {
         var key = grainId.Key.ToString()!;
         var index = (grainState.State as IIndexed)?.Index;
         if (!IsText(key) || (index is not null && !IsText(index)))
@@ -32,27 +87,26 @@ internal sealed class GroupCommitStorage(IGrainStorage provider, BlobParts parts
 
         var etag = grainState.ETag;
         var (state, blobs) = Parts.Split(key, grainState.State);
-        var row = new RowWrite(
+        return new RowWrite(
             stateName,
             key,
             string.IsNullOrEmpty(etag) ? null : int.Parse(etag, CultureInfo.InvariantCulture),
-            serializer.SerializeToBytes(state),
+            serializer.SerializeWithoutIndex(state),
             index,
             written.TryGetValue(grainState, out var last) && last.ETag == etag && last.Index == index,
-            blobs);
+            blobs,
+            group);
+    }
 
-        // The token guards the wait for a place in the queue. From then on the write runs to its end.
-        var done = await committer.EnqueueAsync(row, cancellationToken);
-        if (await done is not { } version)
-        {
-            throw new InconsistentStateException($"The row of {grainId} is not at version {etag ?? "none"}: another activation wrote it.", "unknown", etag ?? "");
-        }
-
+    private void Finish<T>(IGrainState<T> grainState, RowWrite row, int version)
+    {
         grainState.ETag = version.ToString(CultureInfo.InvariantCulture);
         grainState.RecordExists = true;
-        Parts.Written(blobs);
-        written.AddOrUpdate(grainState, new Written(grainState.ETag, index));
+        Parts.Written(row.Blobs);
     }
+
+    private static InconsistentStateException Lost(GrainId grainId, string? etag) =>
+        new($"The row of {grainId} is not at version {etag ?? "none"}: another activation wrote it.", "unknown", etag ?? "");
 
     /// <summary>
     /// The provider stores a key that reads as a number or GUID in number columns, and shortens a state name that looks like

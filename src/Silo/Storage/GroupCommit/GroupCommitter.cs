@@ -52,6 +52,39 @@ internal sealed partial class GroupCommitter : IDisposable
         return new(row.Done);
     }
 
+    /// <summary>Queues the rows of a group, which tells when they are committed or have failed.</summary>
+    public async Task EnqueueAsync(IReadOnlyList<RowWrite> rows)
+    {
+        CancellationTokenSource? limit = null;
+        for (var i = 0; i < rows.Count; i++)
+        {
+            if (queue.Writer.TryWrite(rows[i]))
+            {
+                continue;
+            }
+
+            // One patience for all of them.
+            limit ??= new CancellationTokenSource(patience);
+            wake.Set();
+            try
+            {
+                await WaitForPlaceAsync(rows[i], limit.Token);
+            }
+            catch (StoreUnavailableException e)
+            {
+                foreach (var row in rows.Skip(i))
+                {
+                    row.Fail(new StoreUnavailableException(e.Message));
+                }
+
+                break;
+            }
+        }
+
+        limit?.Dispose();
+        wake.Set();
+    }
+
     /// <summary>Takes no more writes and returns when all that were taken are answered.</summary>
     public void Dispose()
     {
@@ -70,11 +103,23 @@ internal sealed partial class GroupCommitter : IDisposable
         limit.CancelAfter(patience);
         try
         {
-            await queue.Writer.WriteAsync(row, limit.Token);
-            wake.Set();
+            await WaitForPlaceAsync(row, limit.Token);
             return row.Done;
         }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        catch (StoreUnavailableException) when (cancellationToken.IsCancellationRequested)
+        {
+            throw new OperationCanceledException(cancellationToken);
+        }
+    }
+
+    private async Task WaitForPlaceAsync(RowWrite row, CancellationToken limit)
+    {
+        try
+        {
+            await queue.Writer.WriteAsync(row, limit);
+            wake.Set();
+        }
+        catch (OperationCanceledException)
         {
             throw new StoreUnavailableException($"The store has been too slow for {patience.TotalSeconds:0.#} s; nothing was written. Try again later.");
         }
