@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Net;
 using System.Runtime.InteropServices;
 using GpuTasks.Echo;
@@ -41,7 +42,9 @@ var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { Cont
 builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
 {
     kestrel.Listen(IPAddress.Parse(Settings.ListenOn), Settings.Port);
-    kestrel.Limits.MaxRequestBodySize = 64 * 1024 * 1024;
+    kestrel.Limits.MaxRequestBodySize = null;
+    kestrel.Limits.MinRequestBodyDataRate = null;
+    kestrel.Limits.MinResponseDataRate = null;
     // A long run sends nothing for hours; that must not close the connection.
     kestrel.Limits.KeepAliveTimeout = TimeSpan.FromHours(25);
 });
@@ -79,7 +82,7 @@ async Task InvokeAsync(HttpContext http)
     await Modes.RunAsync(http, body.ToArray(), () => Volatile.Write(ref ignoreTerm, true), () => Volatile.Write(ref ready, false));
 }
 
-// A request of an HTTP trigger: told back as it came, with the status that the query asks for.
+// A request of an HTTP trigger: told back as it comes, with the status that the query asks for; README.md says what else can be asked.
 static async Task HandedOnAsync(HttpContext http)
 {
     http.Response.StatusCode = int.TryParse(http.Request.Query["status"], out var status) && status is >= 200 and < 600 ? status : 200;
@@ -88,7 +91,32 @@ static async Task HandedOnAsync(HttpContext http)
     http.Response.Headers["x-echo-target"] = http.Request.Path.ToUriComponent() + http.Request.QueryString;
     http.Response.Headers["x-echo-base-path"] = http.Request.Headers["x-fc-base-path"];
     http.Response.Headers.SetCookie = new[] { "a=1", "b=2" };
+    if (http.Request.Query["count"].Count > 0)
+    {
+        var buffer = new byte[65536];
+        long counted = 0;
+        while (await http.Request.Body.ReadAsync(buffer) is > 0 and var got)
+        {
+            counted += got;
+        }
+
+        await http.Response.WriteAsync(counted.ToString(CultureInfo.InvariantCulture));
+        return;
+    }
+
+    // The head leaves before anything of the body has come.
+    await http.Response.StartAsync();
+    await http.Response.Body.FlushAsync();
+    for (var left = long.TryParse(http.Request.Query["bytes"], out var bytes) ? bytes : 0; left > 0; left -= 65536)
+    {
+        await http.Response.Body.WriteAsync(new byte[Math.Min(left, 65536)]);
+    }
+
     await http.Request.Body.CopyToAsync(http.Response.Body);
+    if (http.Request.Query["crash"].Count > 0)
+    {
+        Native.ExitNow(1);
+    }
 }
 
 static async Task HookAsync(HttpContext http, string name, TimeSpan takes, int status)

@@ -76,6 +76,7 @@ internal sealed class ControlRequest
             var order = JsonSerializer.Deserialize(Convert.FromBase64String(head["x-gputasks-order"]), Json.Default.RunOrder);
             return order is not null
                 && order.LimitMs is > 0 and <= int.MaxValue
+                && (order.BodyBytes is null || order.Streams)
                 && HttpWriter.IsSafeTarget(order.Path)
                 && order.Method.Length is > 0 and <= 20 && order.Method.All(char.IsAsciiLetterUpper)
                 && order.Headers.All(header => HttpWriter.IsSafeHeader(header.Key, header.Value))
@@ -88,15 +89,28 @@ internal sealed class ControlRequest
         }
     }
 
+    /// <summary>Reads the body into memory.</summary>
+    internal async Task<byte[]> ReadBodyAsync(int maxBodyBytes, TimeSpan stall)
+    {
+        await ContinueAsync();
+        using var body = new MemoryStream();
+        await ReadAsync(stall, part =>
+        {
+            if (body.Length + part.Length > maxBodyBytes)
+            {
+                throw new TooLargeException(maxBodyBytes);
+            }
+
+            body.Write(part.Span);
+            return true;
+        });
+        return body.ToArray();
+    }
+
     /// <summary>Writes the body to a file.</summary>
     internal async Task SaveBodyAsync(string path, long maxBodyBytes, TimeSpan stall)
     {
-        if (awaitsContinue)
-        {
-            awaitsContinue = false;
-            await HttpWriter.WriteAsync(socket, Encoding.ASCII.GetBytes("HTTP/1.1 100 Continue\r\n\r\n"), CancellationToken.None);
-        }
-
+        await ContinueAsync();
         using var file = Box.Reuse(path);
         long length = 0;
         await ReadAsync(stall, part =>
@@ -130,6 +144,15 @@ internal sealed class ControlRequest
         catch (Exception e) when (e is IOException or SocketException or OperationCanceledException)
         {
             return false;
+        }
+    }
+
+    private async Task ContinueAsync()
+    {
+        if (awaitsContinue)
+        {
+            awaitsContinue = false;
+            await HttpWriter.WriteAsync(socket, Encoding.ASCII.GetBytes("HTTP/1.1 100 Continue\r\n\r\n"), CancellationToken.None);
         }
     }
 

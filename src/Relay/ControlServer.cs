@@ -1,12 +1,13 @@
 using System.Globalization;
 using System.Net.Sockets;
+using System.Text.Json;
 
 namespace GpuTasks.Relay;
 
 /// <summary>The unix socket of PROTOCOL.md.</summary>
 internal sealed class ControlServer(Box box, Instance instance) : IDisposable
 {
-    private const int MaxConnections = 128;
+    private const int MaxConnections = 512;
     private const long MaxBodyBytes = 64 * 1024 * 1024;
 
     /// <summary>Most that is read of a body that is not wanted, so that its sender gets to the answer.</summary>
@@ -158,7 +159,9 @@ internal sealed class ControlServer(Box box, Instance instance) : IDisposable
         ("DELETE", ["runs", var id]) => instance.Cancel(id) ? Run(202, id) : Unknown(id),
         ("POST", ["runs", var id, "ack"]) => instance.Acknowledge(id) ? Reply.Empty(204) : Running(id),
         ("GET", ["runs", var id, "response"]) => Response(id),
-        (_, ["status" or "retire" or "stop" or "contact"] or ["runs", _] or ["runs", _, "ack" or "response"]) => Reply.Refuse(405, "method", $"{request.Method} does not apply to {request.Target}."),
+        ("GET", ["runs", var id, "answer"]) => await AnswerAsync(request, id),
+        ("POST", ["runs", var id, "body"]) => await BodyAsync(request, id),
+        (_, ["status" or "retire" or "stop" or "contact"] or ["runs", _] or ["runs", _, "ack" or "response" or "answer" or "body"]) => Reply.Refuse(405, "method", $"{request.Method} does not apply to {request.Target}."),
         _ => Reply.Refuse(404, "not-found", $"There is no {request.Target}."),
     };
 
@@ -226,6 +229,56 @@ internal sealed class ControlServer(Box box, Instance instance) : IDisposable
         _ => Reply.Refuse(404, "no-response", $"Run {id} ended without an answer."),
     };
 
+    /// <summary>The answer of a run that streams from a position on; without one, from the start and as soon as there is a head.</summary>
+    private async Task<Reply> AnswerAsync(ControlRequest request, string id)
+    {
+        if (!request.TryNumber("from", -1, out var from) || !request.TryNumber("waitMs", 0, out var waitMs))
+        {
+            return Reply.Refuse(400, "bad-request", "'from' and 'waitMs' are whole numbers.");
+        }
+
+        var wait = TimeSpan.FromMilliseconds(Math.Min(waitMs, MaxWaitMs));
+        if (instance.FindStream(id) is not { Answer: { } answer } run)
+        {
+            return instance.Find(id) is { State: RunStates.Running } ? Reply.Refuse(404, "no-stream", $"The answer of run {id} is not streamed.") : Ended(id);
+        }
+
+        if (from < 0)
+        {
+            await Task.WhenAny(run.Head.Task, run.Execution, Task.Delay(wait));
+            (from, wait) = (0, TimeSpan.Zero);
+        }
+
+        if (run.Head.Task is not { IsCompletedSuccessfully: true } head)
+        {
+            return instance.FindStream(id) is null ? Ended(id) : Reply.Empty(204);
+        }
+
+        var read = await answer.ReadAsync(from, StreamWindow.Capacity, wait, CancellationToken.None);
+        return instance.FindStream(id) is null ? Ended(id)
+            : read is { } part ? Reply.Of(await head, part.Bytes)
+            : Reply.Refuse(400, "bad-request", $"Run {id} has no byte {from}, or it was read before.");
+    }
+
+    private async Task<Reply> BodyAsync(ControlRequest request, string id)
+    {
+        if (!request.TryNumber("from", 0, out var from) || !request.TryNumber("last", 0, out var last) || !request.TryNumber("waitMs", 0, out var waitMs))
+        {
+            return Reply.Refuse(400, "bad-request", "'from', 'last' and 'waitMs' are whole numbers.");
+        }
+
+        var bytes = await request.ReadBodyAsync(StreamWindow.Capacity, Stall);
+        if (instance.FindStream(id) is not { Body: { } body })
+        {
+            return instance.Find(id) is { State: RunStates.Running } ? Reply.Refuse(404, "no-stream", $"Run {id} has its body.") : Ended(id);
+        }
+
+        var received = await body.OfferAsync(from, bytes, last != 0, TimeSpan.FromMilliseconds(Math.Min(waitMs, MaxWaitMs)));
+        return Reply.Of(new BodyReceipt(received, body.Closed));
+    }
+
+    private Reply Ended(string id) => instance.Find(id) is null ? Unknown(id) : Reply.Refuse(409, "ended", $"Run {id} has ended.");
+
     private Reply Run(int status, string id) => instance.Find(id) is { } run ? Reply.Of(status, run) : Unknown(id);
 
     private static Reply Unknown(string id) => Reply.Refuse(404, "unknown-run", $"There is no run {id}.");
@@ -239,7 +292,12 @@ internal sealed class ControlServer(Box box, Instance instance) : IDisposable
         if (reply.Status != 204)
         {
             headers["Content-Length"] = reply.Length.ToString(CultureInfo.InvariantCulture);
-            headers["Content-Type"] = reply.FilePath is null ? "application/json" : "application/octet-stream";
+            headers["Content-Type"] = reply.IsBytes ? "application/octet-stream" : "application/json";
+        }
+
+        if (reply.Head is { } head)
+        {
+            headers["x-gputasks-answer"] = Convert.ToBase64String(JsonSerializer.SerializeToUtf8Bytes(head, Json.Default.AnswerHead));
         }
 
         if (close)

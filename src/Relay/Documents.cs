@@ -79,12 +79,24 @@ internal sealed class RunOrder
 
     /// <summary>Whether the answer's headers are wanted.</summary>
     public bool AnswerHeaders { get; set; }
+
+    /// <summary>Whether the answer is read while it is made, and bounded in memory alone.</summary>
+    public bool Streams { get; set; }
+
+    /// <summary>Length of a body that follows the order, -1 if that is not known; null if the order brings it.</summary>
+    public long? BodyBytes { get; set; }
+
+    /// <summary>A streamed answer that nobody reads for so long ends the run; 0: never.</summary>
+    public long UnreadMs { get; set; }
 }
 
 /// <summary>Answer of <c>GET /status</c> and content of <c>status.json</c>.</summary>
 internal sealed record StatusDocument
 {
     public int Protocol { get; set; } = 1;
+
+    /// <summary>This relay knows orders that stream.</summary>
+    public bool Streams { get; set; } = true;
 
     public string InstanceId { get; set; } = "";
 
@@ -139,6 +151,9 @@ internal sealed record RunDocument
 
     public long ResponseBytes { get; set; }
 
+    /// <summary>Position in the answer of the first byte that was kept, if it was read while it was made.</summary>
+    public long AnswerFrom { get; set; }
+
     public bool Truncated { get; set; }
 
     public string Message { get; set; } = "";
@@ -171,6 +186,12 @@ internal sealed record JournalLine
 }
 
 internal sealed record ErrorDocument(string Error, string Message);
+
+/// <summary>What stands before a streamed answer's body.</summary>
+internal sealed record AnswerHead(int StatusCode, string FcStatus, IReadOnlyList<string> Headers);
+
+/// <summary>How far a body that follows its order has come.</summary>
+internal sealed record BodyReceipt(long Received, bool Closed);
 
 internal static class States
 {
@@ -206,6 +227,7 @@ internal static class Outcomes
     internal const string OutOfMemory = "out-of-memory";
     internal const string Disconnected = "disconnected";
     internal const string ContactLost = "contact-lost";
+    internal const string Unread = "unread";
 }
 
 /// <summary>Generated readers and writers: a static binary has no reflection to fall back on.</summary>
@@ -216,4 +238,6 @@ internal static class Outcomes
 [JsonSerializable(typeof(RunDocument))]
 [JsonSerializable(typeof(JournalLine))]
 [JsonSerializable(typeof(ErrorDocument))]
+[JsonSerializable(typeof(AnswerHead))]
+[JsonSerializable(typeof(BodyReceipt))]
 internal sealed partial class Json : JsonSerializerContext;

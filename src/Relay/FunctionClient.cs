@@ -14,7 +14,11 @@ internal sealed record FunctionAnswer
 
     internal string ContentType { get; init; } = "";
 
+    /// <summary>Bytes of the body that were kept.</summary>
     internal long Bytes { get; init; }
+
+    /// <summary>Position of the first of them.</summary>
+    internal long From { get; init; }
 
     internal bool Truncated { get; init; }
 
@@ -35,8 +39,20 @@ internal sealed record FunctionRequest(string Method, string Path)
     /// <summary>File with the body, or null for none.</summary>
     internal string? BodyPath { get; init; }
 
+    /// <summary>The body in place of that file, if it is still coming.</summary>
+    internal StreamWindow? Body { get; init; }
+
+    /// <summary>How long that one will be, below 0 if nobody knows.</summary>
+    internal long? BodyBytes { get; init; }
+
     /// <summary>File for the answer's body, or null to drop it.</summary>
     internal string? AnswerPath { get; init; }
+
+    /// <summary>Takes the answer's body while it comes, if somebody reads it; then the file gets only what was not read by its end.</summary>
+    internal StreamWindow? Answer { get; init; }
+
+    /// <summary>Told what stands before the answer's body.</summary>
+    internal Action<AnswerHead> OnHead { get; init; } = _ => { };
 
     /// <summary>Most bytes of the answer's body that are kept.</summary>
     internal long MaxAnswerBytes { get; init; }
@@ -117,6 +133,23 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
         }
 
         all["Host"] = string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{port}");
+        if (request.Body is { } coming)
+        {
+            var chunked = request.BodyBytes is null or < 0;
+            all[chunked ? "Transfer-Encoding" : "Content-Length"] = chunked ? "chunked" : request.BodyBytes!.Value.ToString(CultureInfo.InvariantCulture);
+            await HttpWriter.WriteHeadAsync(socket, $"{request.Method} {request.Path} HTTP/1.1", all, cancellationToken);
+            try
+            {
+                await HttpWriter.WriteStreamAsync(socket, coming, chunked, cancellationToken);
+            }
+            finally
+            {
+                coming.Close(); // Who still has some of it need not send it.
+            }
+
+            return;
+        }
+
         if (request.BodyPath is not null || request.Method is "POST" or "PUT")
         {
             all["Content-Length"] = length.ToString(CultureInfo.InvariantCulture);
@@ -150,8 +183,16 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
             reader.ExpectBody(head, untilClose: true);
         }
 
+        request.OnHead(new AnswerHead(status, Cut(head["x-fc-status"], 100), Fitting(head.Lines)));
+        if (request.Answer is { } answer)
+        {
+            await PassOnAsync(reader, answer, cancellationToken);
+        }
+
         using var file = request.AnswerPath is { } path ? Box.Reuse(path) : null;
-        var (kept, truncated) = await ReadBodyAsync(reader, file, request.MaxAnswerBytes, cancellationToken);
+        var (from, kept, truncated) = request.Answer is { } read
+            ? await KeepRestAsync(read, file, cancellationToken)
+            : await ReadBodyAsync(reader, file, request.MaxAnswerBytes, cancellationToken);
         if (file is not null)
         {
             RandomAccess.SetLength(file, kept);
@@ -163,14 +204,36 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
             FcStatus = Cut(head["x-fc-status"], 100),
             ContentType = Cut(head["content-type"], 1000),
             Bytes = kept,
+            From = from,
             Truncated = truncated,
             EndedByClose = reader.EndsByClose,
             Headers = request.WantsHeaders ? Fitting(head.Lines) : null,
         };
     }
 
+    private static async Task PassOnAsync(HttpReader reader, StreamWindow answer, CancellationToken cancellationToken)
+    {
+        var buffer = new byte[64 * 1024];
+        while (await reader.ReadBodyAsync(buffer, cancellationToken) is var count && count > 0)
+        {
+            await answer.WriteAsync(buffer.AsMemory(0, count), cancellationToken);
+        }
+    }
+
+    /// <summary>What was not read by the end is kept like any answer, so that nobody has to wait for its reader.</summary>
+    private static async Task<(long From, long Kept, bool Truncated)> KeepRestAsync(StreamWindow answer, SafeFileHandle? file, CancellationToken cancellationToken)
+    {
+        var (from, rest) = answer.Rest();
+        if (file is not null && rest.Length > 0)
+        {
+            await Box.WriteOnceThereIsRoomAsync(file, rest, 0, cancellationToken);
+        }
+
+        return (from, rest.Length, false);
+    }
+
     /// <summary>Keeps what fits and reads the rest away, so that the function's own sending succeeds.</summary>
-    private static async Task<(long Kept, bool Truncated)> ReadBodyAsync(
+    private static async Task<(long From, long Kept, bool Truncated)> ReadBodyAsync(
         HttpReader reader, SafeFileHandle? file, long limit, CancellationToken cancellationToken)
     {
         var buffer = new byte[64 * 1024];
@@ -188,7 +251,7 @@ internal sealed class FunctionClient(int port, IReadOnlyDictionary<string, strin
             truncated |= fits < count;
         }
 
-        return (kept, truncated);
+        return (0, kept, truncated);
     }
 
     private static int StatusOf(string line)

@@ -33,6 +33,27 @@ internal static class HttpWriter
         }
     }
 
+    /// <summary>Writes a body while it comes, to its end.</summary>
+    internal static async Task WriteStreamAsync(Socket socket, StreamWindow body, bool chunked, CancellationToken cancellationToken)
+    {
+        for (long sent = 0; ;)
+        {
+            var (bytes, last) = await body.ReadAsync(sent, 64 * 1024, TimeSpan.FromMinutes(1), cancellationToken)
+                ?? throw new HttpWireException("The body has a hole.");
+            if (bytes.Length > 0)
+            {
+                await WriteAsync(socket, chunked ? [.. Encoding.ASCII.GetBytes($"{bytes.Length:x}\r\n"), .. bytes, (byte)'\r', (byte)'\n'] : bytes, cancellationToken);
+                sent += bytes.Length;
+            }
+
+            if (last)
+            {
+                await WriteAsync(socket, chunked ? "0\r\n\r\n"u8.ToArray() : ReadOnlyMemory<byte>.Empty, cancellationToken);
+                return;
+            }
+        }
+    }
+
     internal static async ValueTask WriteFileAsync(Socket socket, string path, long length, CancellationToken cancellationToken)
     {
         using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);

@@ -181,6 +181,15 @@ internal sealed class Instance : IDisposable
         }
     }
 
+    /// <summary>A run under way that streams, or null.</summary>
+    internal Run? FindStream(string runId)
+    {
+        lock (gate)
+        {
+            return runs.TryGetValue(runId, out var run) && run.IsOpen && run.Order.Streams ? run : null;
+        }
+    }
+
     internal string ResponsePath(string runId) => files.ResponsePath(runId);
 
     /// <summary>Takes an order: durable when this returns <see cref="Admission.Accepted"/>, and never twice.</summary>
@@ -440,6 +449,9 @@ internal sealed class Instance : IDisposable
             limit,
             Timeout.InfiniteTimeSpan);
 
+        using var unread = run is { Answer: { } answer, Order.UnreadMs: > 0 and var patience }
+            ? new Timer(_ => EndIfUnread(run, answer, patience), null, patience, Math.Max(100, patience / 10))
+            : null;
         var execution = new RunExecution(function, files, config, memory, child!);
         var document = await execution.RunAsync(run);
         document = document with
@@ -466,6 +478,19 @@ internal sealed class Instance : IDisposable
             // By the contract an instance that broke a connection is not used again.
             retiring |= document.Outcome is Outcomes.Crashed or Outcomes.OutOfMemory or Outcomes.Disconnected;
             Change();
+        }
+
+        // Who waits for more of it sees now that it has ended.
+        run.Answer?.Close();
+        run.Body?.Close();
+    }
+
+    /// <summary>Nobody wants the answer any more, and the function would wait for its reader until its limit.</summary>
+    private void EndIfUnread(Run run, StreamWindow answer, long patience)
+    {
+        if (answer.UnreadMs >= patience)
+        {
+            End(run, Outcomes.Unread, string.Create(CultureInfo.InvariantCulture, $"Nobody has asked for the run's answer for {patience / 1000.0:0.###} s, so the run was ended."));
         }
     }
 

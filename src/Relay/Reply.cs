@@ -13,6 +13,11 @@ internal sealed class Reply
 
     internal long Length { get; private init; }
 
+    /// <summary>What stands before the bytes of a streamed answer.</summary>
+    internal AnswerHead? Head { get; private init; }
+
+    internal bool IsBytes => FilePath is not null || Head is not null;
+
     internal static Reply Empty(int status) => new() { Status = status };
 
     internal static Reply Of(StatusDocument status) => OfJson(200, JsonSerializer.SerializeToUtf8Bytes(status, Json.Default.StatusDocument));
@@ -21,6 +26,10 @@ internal sealed class Reply
 
     internal static Reply Refuse(int status, string error, string message) =>
         OfJson(status, JsonSerializer.SerializeToUtf8Bytes(new ErrorDocument(error, message), Json.Default.ErrorDocument));
+
+    internal static Reply Of(AnswerHead head, byte[] bytes) => new() { Status = 200, Head = head, Body = bytes, Length = bytes.Length };
+
+    internal static Reply Of(BodyReceipt receipt) => OfJson(200, JsonSerializer.SerializeToUtf8Bytes(receipt, Json.Default.BodyReceipt));
 
     internal static Reply File(string path, long length) => new() { Status = 200, FilePath = path, Length = length };
 

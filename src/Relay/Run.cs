@@ -34,6 +34,15 @@ internal sealed class Run(RunOrder order, RunDocument document)
     /// <summary>Version of the status that showed its document first.</summary>
     internal long ChangedAt { get; set; } = 1;
 
+    /// <summary>The body on its way to the function, if it follows its order.</summary>
+    internal StreamWindow? Body { get; } = order.BodyBytes is null ? null : new StreamWindow();
+
+    /// <summary>The answer on its way to its reader, if it is streamed.</summary>
+    internal StreamWindow? Answer { get; } = order.Streams ? new StreamWindow() : null;
+
+    /// <summary>Completes once the answer has begun.</summary>
+    internal TaskCompletionSource<AnswerHead> Head { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
     /// <summary>Monotonic moment of acceptance.</summary>
     internal long Since { get; } = Stopwatch.GetTimestamp();
 

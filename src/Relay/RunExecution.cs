@@ -16,7 +16,11 @@ internal sealed class RunExecution(FunctionClient function, RunFiles files, Rela
         {
             Headers = run.Order.Headers,
             BodyPath = files.RequestPath(run.Id),
+            Body = run.Body,
+            BodyBytes = run.Order.BodyBytes,
             AnswerPath = files.ResponsePath(run.Id),
+            Answer = run.Answer,
+            OnHead = head => run.Head.TrySetResult(head),
             MaxAnswerBytes = config.MaxResponseBytes,
             WantsHeaders = run.Order.AnswerHeaders,
         };
@@ -33,6 +37,7 @@ internal sealed class RunExecution(FunctionClient function, RunFiles files, Rela
                     FcStatus = answer.FcStatus,
                     ContentType = answer.ContentType,
                     ResponseBytes = answer.Bytes,
+                    AnswerFrom = answer.From,
                     Truncated = answer.Truncated,
                     Headers = answer.Headers,
                 };

@@ -114,6 +114,16 @@ public sealed partial class ContractTableTests : IAsyncLifetime
         Assert.Equal(served.Order(StringComparer.Ordinal), told.Order(StringComparer.Ordinal));
     }
 
+    /// <summary>Whether each is served to the SDK's satisfaction is then what SdkTests say.</summary>
+    [Fact]
+    public void Every_operation_of_the_table_is_asked_for_through_the_official_sdk()
+    {
+        var script = File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "sdk", "check.cjs"));
+        var operations = OperationRow().Matches(Page).Select(row => row.Groups[1].Value).ToList();
+        Assert.NotEmpty(operations);
+        Assert.All(operations, name => Assert.Contains($".{char.ToLowerInvariant(name[0])}{name[1..]}WithOptions(", script, StringComparison.Ordinal));
+    }
+
     /// <summary>A field that was added to the gateway or its document must be spoken of here.</summary>
     [Fact]
     public void Every_field_that_the_document_names_is_in_the_table_and_no_other()

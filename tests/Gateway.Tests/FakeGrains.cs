@@ -52,6 +52,12 @@ internal sealed class FakePlatform
 
     public ConcurrentDictionary<string, RunOrder> Runs { get; } = new();
 
+    /// <summary>Answers the reader of a streamed answer; null tells it the run's report at once.</summary>
+    public Func<RunOrder, long, CancellationToken, Task<AnswerPart>>? Answer { get; set; }
+
+    /// <summary>What came of bodies that follow their orders.</summary>
+    public ConcurrentDictionary<string, MemoryStream> Bodies { get; } = new();
+
     public Dictionary<(string Node, string Task, int Attempt), byte[]> Logs { get; } = [];
 
     public List<NodeStatus> Nodes { get; } = [];
@@ -596,6 +602,26 @@ internal sealed class FakeNode(FakePlatform platform, string node) : INodeGrain
         }
 
         return null;
+    }
+
+    public async Task<AnswerPart> ReadAnswer(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken = default) =>
+        platform.Answer is { } answer
+            ? await answer(platform.Runs[runId], from, cancellationToken)
+            : new AnswerPart { Report = await AwaitRun(runId, wait, cancellationToken) };
+
+    public Task<BodyReceipt> SendBody(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken = default)
+    {
+        // Never more than it wants at once, so that what is left must be sent again.
+        var body = platform.Bodies.GetOrAdd(runId, _ => new MemoryStream());
+        var taken = part.Data.Length > 1_000 ? 1_000 : part.Data.Length;
+        Assert.Equal(body.Length, part.From);
+        body.Write(part.Data.AsSpan(0, taken));
+        if (part.Last && taken == part.Data.Length)
+        {
+            platform.Called($"body {body.Length} of {platform.Runs[runId].BodyBytes}");
+        }
+
+        return Task.FromResult(new BodyReceipt(part.From + taken, Closed: false));
     }
 
     public Task<LogChunk?> ReadLog(TaskKey task, int attempt, long cursor, int limit, CancellationToken cancellationToken = default)

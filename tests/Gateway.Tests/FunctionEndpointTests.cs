@@ -79,6 +79,8 @@ public sealed class FunctionEndpointTests : IAsyncLifetime
         var read = await ReadAsync();
         Assert.Equal(("Pending", "Creating", "Successful"), (read.State, read.Code, read.Update));
         Assert.Contains("n1", read.Reason!, StringComparison.Ordinal);
+        server.Platform.Queue = new DispatcherStatus { Instances = [pulling with { Pull = new PullProgress(8, 3, 5 << 20, 40L << 20) }] };
+        Assert.Contains("3 of 8 layers are there, 5 of 40 MiB", (await ReadAsync()).Reason!, StringComparison.Ordinal);
         server.Platform.Queue = new DispatcherStatus { LastFailure = new LaunchFailure(RunOutcome.ImageError, "no such image") };
         Assert.Equal(("Failed", "ImageError", "no such image", "Successful"), await ReadAsync());
         server.Platform.Queue = new DispatcherStatus { LastFailure = new LaunchFailure(RunOutcome.NodeLost, "away") };

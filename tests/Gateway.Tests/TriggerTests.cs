@@ -106,6 +106,79 @@ public sealed class TriggerTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_body_of_unknown_length_follows_its_order_and_the_answer_leaves_while_it_is_made()
+    {
+        await CreateAsync("web", "http", """{"authType":"anonymous","methods":["POST"]}""");
+        Stream();
+        var goesOn = new TaskCompletionSource();
+        server.Platform.Answer = async (order, from, cancellationToken) =>
+        {
+            if (from < 0)
+            {
+                return new AnswerPart { Head = new AnswerHead { StatusCode = 206, Headers = [new HttpField("X-Own", "yes"), new HttpField("Content-Length", "11")] }, Data = "hello"u8.ToArray() };
+            }
+
+            await goesOn.Task.WaitAsync(cancellationToken);
+
+            // What was handed back already comes once more.
+            return new AnswerPart { Report = Report(order, 206, "llo, world") with { ResponseFrom = 1 } };
+        };
+        using var answer = await PostAsync(new byte[2_500]);
+        Assert.Equal((206, 11), ((int)answer.StatusCode, (int)answer.Content.Headers.ContentLength!));
+        Assert.Equal("yes", Assert.Single(answer.Headers.GetValues("X-Own")));
+        using var body = await answer.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken);
+        var five = new byte[5];
+        await body.ReadExactlyAsync(five, TestContext.Current.CancellationToken);
+        Assert.Equal("hello", Encoding.UTF8.GetString(five));
+        goesOn.SetResult();
+        Assert.Equal(" world", (await new StreamReader(body).ReadToEndAsync(TestContext.Current.CancellationToken))[^6..]);
+        Assert.Contains("body 2500 of -1", server.Platform.Calls);
+        var order = Assert.Single(server.Platform.Runs).Value;
+        Assert.True(order.Streams);
+        Assert.Empty(order.Payload);
+    }
+
+    [Fact]
+    public async Task An_answer_that_breaks_off_does_not_look_whole_and_a_wrong_one_is_an_error()
+    {
+        await CreateAsync("web", "http", """{"authType":"anonymous","methods":["POST"]}""");
+        Stream();
+        server.Platform.Answer = (order, from, _) => Task.FromResult(from < 0
+            ? new AnswerPart { Head = new AnswerHead { StatusCode = 200 }, Data = [1] }
+            : new AnswerPart { Report = Report(order, 0, "") with { Outcome = RunOutcome.Crashed } });
+        using (var answer = await PostAsync([]))
+        {
+            Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+            await Assert.ThrowsAnyAsync<HttpRequestException>(() => answer.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken));
+        }
+
+        server.Platform.Answer = (order, _, _) => Task.FromResult(new AnswerPart { Report = Report(order, 0, "") with { Outcome = RunOutcome.TimedOut, Message = "late" } });
+        (await SendAsync("POST", "web")).Is(504, "FunctionTimeout");
+        server.Platform.Answer = (_, _, _) => Task.FromResult(new AnswerPart { Head = new AnswerHead { StatusCode = 99 } });
+        (await SendAsync("POST", "web")).Is(502, "UnhandledInvocationError");
+        Assert.Contains(server.Platform.Calls, call => call.StartsWith("cancel ", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task An_instance_that_cannot_stream_gets_the_body_whole_or_not_at_all()
+    {
+        await CreateAsync("web", "http", """{"authType":"anonymous","methods":["POST"]}""");
+        await using var small = await GatewayServer.StartAsync(server.Platform, ("MaxSyncPayloadBytes", "1000"));
+        using (var answer = await PostAsync(new byte[1_000], small))
+        {
+            Assert.Equal(1_000, (await answer.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken)).Length);
+        }
+
+        Assert.False(Assert.Single(server.Platform.Runs).Value.Streams);
+        using (var answer = await PostAsync(new byte[1_001], small))
+        {
+            (await Answer.ReadAsync(answer)).Is(400, "InvalidArgument");
+        }
+
+        Assert.Single(server.Platform.Runs);
+    }
+
+    [Fact]
     public async Task What_cannot_be_handed_on_is_refused_in_the_contracts_words()
     {
         await CreateAsync("web", "http", """{"authType":"anonymous","methods":["GET","POST"]}""");
@@ -216,6 +289,20 @@ public sealed class TriggerTests : IAsyncLifetime
 
     private Task<Answer> CreateAsync(string name, string type, string config, string more = "") => server.CallAsync(
         "POST", Triggers, $$"""{"triggerName":"{{name}}","triggerType":"{{type}}","triggerConfig":{{JsonSerializer.Serialize(config)}}{{more}}}""");
+
+    /// <summary>From here on there are instances that stream.</summary>
+    private void Stream()
+    {
+        var slot = server.Platform.Acquire;
+        server.Platform.Acquire = id => slot(id) with { Streams = true };
+    }
+
+    private async Task<HttpResponseMessage> PostAsync(byte[] body, GatewayServer? to = null)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Post, Url("web")) { Content = new ByteArrayContent(body) };
+        request.Headers.TransferEncodingChunked = true;
+        return await (to ?? server).Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+    }
 
     private async Task<Answer> SendAsync(string method, string trigger, params (string Name, string Value)[] headers)
     {

@@ -186,9 +186,9 @@ internal sealed class RelayUnderTest : IAsyncDisposable
         return (response.StatusCode, await response.Content.ReadAsStringAsync(Deadline.Token));
     }
 
-    internal async Task<(HttpStatusCode Status, byte[] Body)> CallAsync(HttpMethod method, string path)
+    internal async Task<(HttpStatusCode Status, byte[] Body)> CallAsync(HttpMethod method, string path, byte[]? body = null)
     {
-        using var request = new HttpRequestMessage(method, path);
+        using var request = new HttpRequestMessage(method, path) { Content = body is null ? null : new ByteArrayContent(body) };
         using var response = await http.SendAsync(request, Deadline.Token);
         return (response.StatusCode, await response.Content.ReadAsByteArrayAsync(Deadline.Token));
     }

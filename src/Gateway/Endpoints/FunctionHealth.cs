@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using GpuTasks.Dispatch;
 using GpuTasks.Functions;
@@ -39,11 +40,14 @@ internal sealed record FunctionHealth(string State, string Code, string Reason)
         var instances = status.Instances.Where(instance => instance.Revision == function.SpecRevision).ToList();
         return instances.Exists(instance => instance.State is InstanceState.Ready) ? Active
             : instances.Find(instance => instance.PullingImage) is { } pulling
-                ? new FunctionHealth("Pending", "Creating", $"Node '{pulling.Node}' fetches image '{function.Spec.Container.Image}' since {FunctionJson.Time(pulling.CreatedAt)}.")
+                ? new FunctionHealth("Pending", "Creating", $"Node '{pulling.Node}' fetches image '{function.Spec.Container.Image}' since {FunctionJson.Time(pulling.CreatedAt)}{Progress(pulling.Pull)}.")
             : status.LastFailure is { Outcome: RunOutcome.ImageError or RunOutcome.InitializerError } failure
                 ? new FunctionHealth("Failed", failure.Outcome.ToString(), failure.Message)
             : Active;
     }
+
+    private static string Progress(PullProgress? pull) => pull is not { Layers: > 0 } ? ""
+        : string.Create(CultureInfo.InvariantCulture, $": {pull.LayersDone} of {pull.Layers} layers are there, {pull.Bytes >> 20} of {pull.TotalBytes >> 20} MiB of those whose size is known are fetched");
 
     public void Write(Utf8JsonWriter json, FunctionSnapshot function)
     {

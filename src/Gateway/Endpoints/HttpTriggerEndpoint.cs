@@ -13,21 +13,12 @@ using Microsoft.IdentityModel.Tokens;
 namespace GpuTasks.Gateway.Endpoints;
 
 /// <summary>
-/// HTTP triggers (contract 5, 7): hands a request on to the function's web server as it came, and its answer back. Bodies are
-/// read whole both ways, within the limits of synchronous calls: a run is durable on its node before it begins, so that it
-/// outlives gateway and silo, and that needs its body to be there.
+/// HTTP triggers (contract 5, 7): hands a request on to the function's web server as it came, and its answer back while it is made.
 /// </summary>
 internal static class HttpTriggerEndpoint
 {
     /// <summary>Where it is mapped, for every method.</summary>
     public const string Pattern = "/http/{account}/{function}/{trigger}/{**path}";
-
-    /// <summary>Belong to one connection, are made anew, or are the platform's own word.</summary>
-    private static readonly HashSet<string> NotPassedOn = new(StringComparer.OrdinalIgnoreCase)
-    {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
-        "host", "content-length", "expect", "proxy-connection", "date", "server",
-    };
 
     public static string BasePath(string account, string function, string trigger) => $"/http/{account}/{function}/{trigger}";
 
@@ -86,7 +77,10 @@ internal static class HttpTriggerEndpoint
             var (claims, bodyHash) = await AdmitAsync(http, config, caller, authenticator, clock);
             using var share = budget.Open();
             var isAsync = IsAsync(http.Request);
-            var body = await ReadBodyAsync(http, isAsync ? options.MaxAsyncPayloadBytes : options.MaxSyncPayloadBytes, bodyHash, share);
+
+            // What was signed is checked before anything is done with it.
+            var streams = !isAsync && bodyHash is null && HttpPassage.Streams(http, options.MaxSyncPayloadBytes);
+            var body = streams ? [] : await HttpPassage.ReadWholeAsync(http, isAsync ? options.MaxAsyncPayloadBytes : options.MaxSyncPayloadBytes, bodyHash, share);
             call = new ApiCall(http, caller, body, grains, functions, options);
             var handedOn = Describe(http, config, BasePath(account, function.Spec.Name, trigger.Spec.Name), claims);
             if (isAsync)
@@ -96,26 +90,16 @@ internal static class HttpTriggerEndpoint
             }
 
             var definition = await call.NeedCallableAsync(function.Spec.Name, trigger.Spec.Qualifier);
-            var end = await new SyncCall(call, definition, trigger.Spec.Qualifier, handedOn).RunAsync();
-            await AnswerAsync(call, end, () => config.Cors?.Apply(http.Response.Headers, origin, preflight: false));
+            share.Take(streams ? HttpPassage.PartBytes : 0);
+            var passage = new HttpPassage(
+                http, handedOn, options.MaxSyncPayloadBytes, share, () => config.Cors?.Apply(http.Response.Headers, origin, preflight: false)) { BodyFollows = streams };
+            var end = await new SyncCall(call, definition, trigger.Spec.Qualifier, passage).RunAsync();
+            await AnswerAsync(call, end, passage);
         }).WithMetadata(new ApiRoute("*", Access.AccountOrOperator));
     }
 
     private static bool IsAsync(HttpRequest request) =>
         request.Headers[InvocationEndpoints.TypeHeader].ToString().Equals("Async", StringComparison.OrdinalIgnoreCase);
-
-    private static async Task<byte[]> ReadBodyAsync(HttpContext http, int limit, string? hash, BodyBudget.Share share)
-    {
-        try
-        {
-            return await RequestBody.ReadAsync(http, limit, hash, share);
-        }
-        catch (ApiException e) when (e.Code == "EntityTooLarge")
-        {
-            // The code that the contract has for HTTP triggers.
-            throw ApiErrors.InvalidArgument(e.Message);
-        }
-    }
 
     /// <summary>Lets in who may call, with the claims that the function gets and the hash that was signed.</summary>
     private static async Task<(IReadOnlyList<HttpField> Claims, string? BodyHash)> AdmitAsync(
@@ -189,7 +173,7 @@ internal static class HttpTriggerEndpoint
         foreach (var (name, values) in http.Request.Headers)
         {
             // A key of the platform's is not for the function; neither may a caller speak as the platform or name claims itself.
-            if (NotPassedOn.Contains(name) || name.StartsWith("x-fc-", StringComparison.OrdinalIgnoreCase) || name.StartsWith(':')
+            if (!HttpPassage.IsPassedOn(name) || name.StartsWith(':')
                 || (config.Auth == HttpTriggerAuth.Function && (name.Equals("authorization", StringComparison.OrdinalIgnoreCase) || name.StartsWith("x-acs-", StringComparison.OrdinalIgnoreCase)))
                 || config.ClaimHeaders.Values.Contains(name, StringComparer.OrdinalIgnoreCase))
             {
@@ -206,7 +190,7 @@ internal static class HttpTriggerEndpoint
         return new HttpCall { Method = http.Request.Method, Target = target, BasePath = basePath, Headers = headers };
     }
 
-    private static async Task AnswerAsync(ApiCall call, SyncEnd end, Action addCors)
+    private static async Task AnswerAsync(ApiCall call, SyncEnd end, HttpPassage passage)
     {
         if (end.Failure is { } failure)
         {
@@ -229,23 +213,6 @@ internal static class HttpTriggerEndpoint
             };
         }
 
-        var response = call.Http.Response;
-        response.StatusCode = report.StatusCode;
-        foreach (var field in report.Headers.Where(field => !NotPassedOn.Contains(field.Name) && !field.Name.StartsWith("x-fc-", StringComparison.OrdinalIgnoreCase)))
-        {
-            response.Headers.Append(field.Name, field.Value);
-        }
-
-        addCors();
-
-        // A page of a tenant's must not act as this origin, where an operator may be signed in.
-        response.Headers.Append("Content-Security-Policy", "sandbox allow-scripts allow-forms allow-popups allow-downloads");
-        response.Headers["X-Fc-Instance-Id"] = report.InstanceId;
-        response.Headers["X-Fc-Invocation-Duration"] = ((long)report.Duration.TotalMilliseconds).ToString(CultureInfo.InvariantCulture);
-        if (report.StatusCode is not (204 or 205 or 304) && !HttpMethods.IsHead(call.Http.Request.Method))
-        {
-            response.ContentLength = report.Response.Length;
-            await response.Body.WriteAsync(report.Response, call.Aborted);
-        }
+        await passage.EndAsync(report, call.Aborted);
     }
 }

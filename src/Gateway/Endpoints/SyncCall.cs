@@ -13,7 +13,7 @@ internal sealed record SyncEnd(RunReport? Report, LaunchFailure? Failure);
 /// open for longer than some seconds; each is repeated under the same id. When the caller goes away, the place in the
 /// queue is given up, or the run is ended and its slot given back once it is seen to have ended.
 /// </summary>
-internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string qualifier, HttpCall? http = null)
+internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string qualifier, HttpPassage? passage = null)
 {
     private static readonly TimeSpan Step = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(250);
@@ -42,7 +42,7 @@ internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string q
                 return new SyncEnd(null, answer.Failure);
             }
 
-            if (await RunOnAsync(slot, runId) is { } report)
+            if (await RunOnAsync(slot, answer.Streams, runId) is { } report)
             {
                 return new SyncEnd(report, null);
             }
@@ -89,19 +89,36 @@ internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string q
     }
 
     /// <summary>Runs on a slot; null if it could not begin there, so that another slot is needed.</summary>
-    private async Task<RunReport?> RunOnAsync(SlotAssignment slot, string runId)
+    private async Task<RunReport?> RunOnAsync(SlotAssignment slot, bool canStream, string runId)
     {
         var node = call.Grains.GetGrain<INodeGrain>(slot.Node);
-        var maybeRunning = true;
+        var streams = canStream && passage is not null;
+        var maybeRunning = false;
         try
         {
-            if (!await StartAsync(node, slot, runId))
+            var bodyFollows = streams && passage!.BodyFollows;
+            var payload = bodyFollows ? [] : passage is { BodyFollows: true } ? await passage.WholeAsync() : call.Body;
+            maybeRunning = true;
+            if (!await StartAsync(node, slot, new RunOrder
+            {
+                RunId = runId,
+                InstanceId = slot.InstanceId,
+                RequestId = call.RequestId,
+                Qualifier = qualifier,
+                Limit = slot.RunLimit,
+                Payload = payload,
+                Http = passage?.Head,
+                Streams = streams,
+                BodyBytes = bodyFollows ? passage!.BodyBytes : null,
+            }))
             {
                 maybeRunning = false;
                 return null;
             }
 
-            var report = await AwaitEndAsync(node, runId, slot.RunLimit + EndGrace, call.Aborted);
+            var report = streams
+                ? await PassThroughAsync(node, slot, runId, bodyFollows)
+                : await AwaitEndAsync(node, runId, slot.RunLimit + EndGrace, call.Aborted);
             maybeRunning = report is null;
             return report ?? throw ApiErrors.PlatformFault($"node '{slot.Node}' did not tell how the run ended.");
         }
@@ -116,18 +133,8 @@ internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string q
         }
     }
 
-    private async Task<bool> StartAsync(INodeGrain node, SlotAssignment slot, string runId)
+    private async Task<bool> StartAsync(INodeGrain node, SlotAssignment slot, RunOrder order)
     {
-        var order = new RunOrder
-        {
-            RunId = runId,
-            InstanceId = slot.InstanceId,
-            RequestId = call.RequestId,
-            Qualifier = qualifier,
-            Limit = slot.RunLimit,
-            Payload = call.Body,
-            Http = http,
-        };
         for (var giveUpAt = clock.GetUtcNow() + Patience; ;)
         {
             try
@@ -163,6 +170,108 @@ internal sealed class SyncCall(ApiCall call, FunctionSnapshot function, string q
         }
 
         return null;
+    }
+
+    /// <summary>Hands on the body and the answer while they come. Each part is asked for or sent again until it is known to have arrived.</summary>
+    private async Task<RunReport?> PassThroughAsync(INodeGrain node, SlotAssignment slot, string runId, bool bodyFollows)
+    {
+        using var passing = CancellationTokenSource.CreateLinkedTokenSource(call.Aborted);
+        var sending = bodyFollows ? SendBodyAsync(node, slot, runId, passing.CancelAsync, passing.Token) : Task.CompletedTask;
+        try
+        {
+            return await ReadAnswerAsync(node, slot, runId, passing.Token);
+        }
+        catch (OperationCanceledException) when (sending.IsFaulted)
+        {
+            await sending; // It says why.
+            throw;
+        }
+        finally
+        {
+            // Nobody may read the request any more once it is answered.
+            await passing.CancelAsync();
+            await sending.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    private async Task<RunReport?> ReadAnswerAsync(INodeGrain node, SlotAssignment slot, string runId, CancellationToken cancellationToken)
+    {
+        var deadline = clock.GetUtcNow() + slot.RunLimit + EndGrace;
+        while (clock.GetUtcNow() < deadline)
+        {
+            AnswerPart part;
+            try
+            {
+                part = await node.ReadAnswer(slot.InstanceId, runId, passage!.Position, Step, cancellationToken);
+            }
+            catch (Exception e) when (IsNoAnswer(e))
+            {
+                await Task.Delay(Pause, clock, cancellationToken);
+                continue;
+            }
+
+            if (part.Report is { } report)
+            {
+                return report;
+            }
+
+            if (part.Head is { } head)
+            {
+                await passage.TakeAsync(head, part.Data, slot.InstanceId, cancellationToken);
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Sends the body to its end, or until nobody takes it any more. A body that breaks off ends the call.</summary>
+    private async Task SendBodyAsync(INodeGrain node, SlotAssignment slot, string runId, Func<Task> giveUp, CancellationToken cancellationToken)
+    {
+        try
+        {
+            passage!.ExpectSlowBody();
+            for (long sent = 0; ;)
+            {
+                var (data, last) = await passage.ReadBodyAsync(cancellationToken);
+                do
+                {
+                    var receipt = await SendPartAsync(node, slot, runId, new BodyPart { From = sent, Data = data, Last = last }, cancellationToken);
+                    if (receipt.Closed)
+                    {
+                        return;
+                    }
+
+                    var taken = (int)Math.Clamp(receipt.Received - sent, 0, data.Length);
+                    (sent, data) = (sent + taken, data[taken..]);
+                }
+                while (data.Length > 0);
+
+                if (last)
+                {
+                    return;
+                }
+            }
+        }
+        catch (Exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            await giveUp();
+            throw;
+        }
+    }
+
+    private async Task<BodyReceipt> SendPartAsync(INodeGrain node, SlotAssignment slot, string runId, BodyPart part, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            try
+            {
+                return await node.SendBody(slot.InstanceId, runId, part, Step, cancellationToken);
+            }
+            catch (Exception e) when (IsNoAnswer(e))
+            {
+                await Task.Delay(Pause, clock, cancellationToken);
+            }
+        }
     }
 
     /// <summary>The caller is gone or nothing is known: the run must not go on, and its slot is free only once it has ended.</summary>

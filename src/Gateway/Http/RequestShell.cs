@@ -79,7 +79,11 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
         if (http.RequestAborted.IsCancellationRequested)
         {
             LogClientGone(requestId, http.Request.Method, http.Request.Path);
-            http.Response.StatusCode = ApiErrors.ClientClosedRequest().Status;
+            if (!http.Response.HasStarted)
+            {
+                http.Response.StatusCode = ApiErrors.ClientClosedRequest().Status;
+            }
+
             return;
         }
 

@@ -41,4 +41,8 @@ public sealed record SlotAssignment
 [GenerateSerializer, Immutable, Alias("GpuTasks.SlotAnswer")]
 public sealed record SlotAnswer(
     [property: Id(0)] SlotAssignment? Slot,
-    [property: Id(1)] LaunchFailure? Failure);
+    [property: Id(1)] LaunchFailure? Failure)
+{
+    /// <summary>Whether runs in the slot can stream bodies and answers.</summary>
+    [Id(2)] public bool Streams { get; init; }
+}

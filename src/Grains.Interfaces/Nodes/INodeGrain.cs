@@ -38,6 +38,24 @@ public interface INodeGrain : IGrainWithStringKey
     [Alias("AwaitRun"), AlwaysInterleave]
     Task<RunReport?> AwaitRun(string runId, TimeSpan wait, CancellationToken cancellationToken = default);
 
+    /// <summary>Reads the answer of a run that streams, while it is made and at its end. Who reads from a position will not ask for what is before it.</summary>
+    /// <param name="instanceId">Instance.</param>
+    /// <param name="runId">Run.</param>
+    /// <param name="from">Position in the answer's body; -1 until the answer has begun.</param>
+    /// <param name="wait">At most 10 s; ask again for longer.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    [Alias("ReadAnswer"), AlwaysInterleave]
+    Task<AnswerPart> ReadAnswer(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken = default);
+
+    /// <summary>Sends a part of a body that follows its order. May be repeated; not all of it need be taken.</summary>
+    /// <param name="instanceId">Instance.</param>
+    /// <param name="runId">Run.</param>
+    /// <param name="part">The part.</param>
+    /// <param name="wait">Longest wait for room: at most 10 s; ask again for longer.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    [Alias("SendBody"), AlwaysInterleave]
+    Task<BodyReceipt> SendBody(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken = default);
+
     /// <summary>Reads what an attempt printed, while it runs and after its container is gone.</summary>
     /// <param name="task">Task.</param>
     /// <param name="attempt">Attempt, counted from 1.</param>

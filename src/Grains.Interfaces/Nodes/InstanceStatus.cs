@@ -32,6 +32,18 @@ public sealed record LaunchFailure(
     [property: Id(0)] RunOutcome Outcome,
     [property: Id(1)] string Message);
 
+/// <summary>How far an image has come.</summary>
+/// <param name="Layers">Layers that are known; more may follow.</param>
+/// <param name="LayersDone">Of them those that are unpacked, or were here before.</param>
+/// <param name="Bytes">Bytes fetched.</param>
+/// <param name="TotalBytes">Bytes of the layers whose size is known by now.</param>
+[GenerateSerializer, Immutable, Alias("GpuTasks.PullProgress")]
+public sealed record PullProgress(
+    [property: Id(0)] int Layers,
+    [property: Id(1)] int LayersDone,
+    [property: Id(2)] long Bytes,
+    [property: Id(3)] long TotalBytes);
+
 /// <summary>One instance as its node sees it.</summary>
 [GenerateSerializer, Immutable, Alias("GpuTasks.InstanceStatus")]
 public sealed record InstanceStatus
@@ -65,4 +77,10 @@ public sealed record InstanceStatus
 
     /// <summary>Its image by the digest that its registry knows it by; null for an image that came from no registry.</summary>
     [Id(13)] public string? ResolvedImage { get; init; }
+
+    /// <summary>True once it is known that its relay streams bodies and answers.</summary>
+    [Id(14)] public bool Streams { get; init; }
+
+    /// <summary>How far its image has come while it is fetched, else null.</summary>
+    [Id(15)] public PullProgress? Pull { get; init; }
 }

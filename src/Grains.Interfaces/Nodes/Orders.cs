@@ -70,6 +70,12 @@ public sealed record RunOrder
 
     /// <summary>HTTP request to hand on as it came, with <see cref="Payload"/> as its body; null for an event.</summary>
     [Id(20)] public HttpCall? Http { get; init; }
+
+    /// <summary>Whether the answer to an <see cref="HttpCall"/> is read while it is made, by <see cref="INodeGrain.ReadAnswer"/>.</summary>
+    [Id(21)] public bool Streams { get; init; }
+
+    /// <summary>Length of a body that follows by <see cref="INodeGrain.SendBody"/> in place of <see cref="Payload"/>, -1 if nobody knows it; null for none such.</summary>
+    [Id(22)] public long? BodyBytes { get; init; }
 }
 
 /// <summary>One header.</summary>
@@ -154,6 +160,9 @@ public sealed record RunReport
 
     /// <summary>Headers of the answer to an <see cref="HttpCall"/>: at most 16 KiB together.</summary>
     [Id(20)] public IReadOnlyList<HttpField> Headers { get; init; } = [];
+
+    /// <summary>Position in a streamed answer of the first byte of <see cref="Response"/>.</summary>
+    [Id(21)] public long ResponseFrom { get; init; }
 }
 
 /// <summary>Part of a log.</summary>

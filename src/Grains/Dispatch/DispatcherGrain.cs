@@ -308,7 +308,7 @@ public sealed partial class DispatcherGrain(
             }
 
             pool.Accept(assignment);
-            waiter.Answer.TrySetResult(new SlotAnswer(assignment.Slot, null));
+            waiter.Answer.TrySetResult(new SlotAnswer(assignment.Slot, null) { Streams = pool.Find(assignment.Slot.InstanceId)?.Status is { Streams: true } });
         }
 
         while (window.First is { } first)

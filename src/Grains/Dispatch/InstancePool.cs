@@ -133,6 +133,9 @@ public sealed class InstancePool
     /// <summary>All instances with a lease.</summary>
     public IReadOnlyCollection<PooledInstance> Instances => instances.Values;
 
+    /// <summary>An instance with a lease, or null.</summary>
+    public PooledInstance? Find(string instanceId) => instances.GetValueOrDefault(instanceId);
+
     /// <summary>Brings the pool in line with the leases the function holds: unknown ones are added, ended ones dropped.</summary>
     /// <returns>Assignments of dropped instances: their owners must be asked again.</returns>
     public IReadOnlyList<Assignment> Reconcile(IReadOnlyList<Lease> leases, DateTimeOffset now)

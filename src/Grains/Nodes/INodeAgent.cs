@@ -23,6 +23,12 @@ public interface INodeAgent
     /// <inheritdoc cref="INodeGrain.AwaitRun" />
     Task<RunReport?> AwaitRunAsync(string runId, TimeSpan wait, CancellationToken cancellationToken);
 
+    /// <inheritdoc cref="INodeGrain.ReadAnswer" />
+    Task<AnswerPart> ReadAnswerAsync(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken);
+
+    /// <inheritdoc cref="INodeGrain.SendBody" />
+    Task<BodyReceipt> SendBodyAsync(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken);
+
     /// <inheritdoc cref="INodeGrain.ReadLog" />
     Task<LogChunk?> ReadLogAsync(TaskKey task, int attempt, long cursor, int limit, CancellationToken cancellationToken);
 }

@@ -33,6 +33,14 @@ public sealed class NodeGrain(INodeAgent agent) : Grain, INodeGrain
         agent.AwaitRunAsync(runId, wait, cancellationToken);
 
     /// <inheritdoc />
+    public Task<AnswerPart> ReadAnswer(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken = default) =>
+        agent.ReadAnswerAsync(instanceId, runId, from, wait, cancellationToken);
+
+    /// <inheritdoc />
+    public Task<BodyReceipt> SendBody(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken = default) =>
+        agent.SendBodyAsync(instanceId, runId, part, wait, cancellationToken);
+
+    /// <inheritdoc />
     public Task<LogChunk?> ReadLog(TaskKey task, int attempt, long cursor, int limit, CancellationToken cancellationToken = default) =>
         agent.ReadLogAsync(task, attempt, cursor, limit, cancellationToken);
 }

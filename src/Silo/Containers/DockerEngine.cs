@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using Docker.DotNet;
 using Docker.DotNet.Models;
+using GpuTasks.Nodes;
 
 namespace GpuTasks.Containers;
 
@@ -67,19 +68,19 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
         }
     }
 
-    public async Task PullImageAsync(string image, RegistryLogin? login, TimeSpan timeout, CancellationToken cancellationToken)
+    public async Task PullImageAsync(string image, RegistryLogin? login, Action<PullProgress> progress, TimeSpan timeout, CancellationToken cancellationToken)
     {
         var (repository, tag) = SplitReference(image);
         var auth = login is null
             ? new AuthConfig()
             : new AuthConfig { Username = login.User, Password = login.Password, ServerAddress = RegistryOf(repository) };
-        var errors = new LastError();
+        var steps = new PullSteps(progress);
         try
         {
             await CallAsync(
                 async token =>
                 {
-                    await client.Images.CreateImageAsync(new ImagesCreateParameters { FromImage = repository, Tag = tag }, auth, errors, token);
+                    await client.Images.CreateImageAsync(new ImagesCreateParameters { FromImage = repository, Tag = tag }, auth, steps, token);
                     return true;
                 },
                 timeout,
@@ -90,7 +91,7 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
             throw new EngineException(EngineFault.ImageMissing, e.Message, e);
         }
 
-        if (errors.Message is { } message)
+        if (steps.Error is { } message)
         {
             throw new EngineException(EngineFault.ImageMissing, message);
         }
@@ -374,11 +375,4 @@ internal sealed class DockerEngine : IContainerEngine, IDisposable
         return text.Length <= 1_000 ? text : text[..1_000];
     }
 
-    /// <summary>A pull tells thousands of small steps; only an error among them matters.</summary>
-    private sealed class LastError : IProgress<JSONMessage>
-    {
-        public string? Message { get; private set; }
-
-        public void Report(JSONMessage value) => Message = value.Error?.Message ?? Message;
-    }
 }

@@ -1,3 +1,5 @@
+using GpuTasks.Nodes;
+
 namespace GpuTasks.Containers;
 
 /// <summary>What went wrong with the engine, as far as it decides about what to do next.</summary>
@@ -127,8 +129,8 @@ internal interface IContainerEngine
     /// <summary>An image that is here, or null.</summary>
     Task<ImageInfo?> FindImageAsync(string image, CancellationToken cancellationToken);
 
-    /// <summary>Fetches an image from its registry.</summary>
-    Task PullImageAsync(string image, RegistryLogin? login, TimeSpan timeout, CancellationToken cancellationToken);
+    /// <summary>Fetches an image from its registry, telling how far it has come.</summary>
+    Task PullImageAsync(string image, RegistryLogin? login, Action<PullProgress> progress, TimeSpan timeout, CancellationToken cancellationToken);
 
     /// <summary>Takes a name from an image, and with its last name the image itself; one that is gone stays gone.</summary>
     /// <returns>False if a container is made of it.</returns>

@@ -1,4 +1,5 @@
 using GpuTasks.Functions;
+using GpuTasks.Nodes;
 
 namespace GpuTasks.Containers;
 
@@ -66,10 +67,10 @@ internal sealed partial class ImageStore(IContainerEngine engine, string dataDir
     /// <summary>Finds or fetches an image for an account.</summary>
     /// <param name="container">Reference and credentials.</param>
     /// <param name="account">Whose function it is.</param>
-    /// <param name="pulling">Told when a fetch begins and ends.</param>
+    /// <param name="pulling">Told how far a fetch has come, at its end null.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <exception cref="EngineException">It cannot be had.</exception>
-    public async Task<ImageHold> AcquireAsync(ContainerSpec container, string account, Action<bool> pulling, CancellationToken cancellationToken)
+    public async Task<ImageHold> AcquireAsync(ContainerSpec container, string account, Action<PullProgress?> pulling, CancellationToken cancellationToken)
     {
         var reference = container.Image;
         var found = await HoldAsync(reference, cancellationToken);
@@ -85,10 +86,10 @@ internal sealed partial class ImageStore(IContainerEngine engine, string dataDir
         }
 
         LogFetching(logger, reference, account);
-        pulling(true);
+        pulling(new PullProgress(0, 0, 0, 0));
         try
         {
-            return await FetchAsync(container, account, cancellationToken);
+            return await FetchAsync(container, account, pulling, cancellationToken);
         }
         catch (EngineException e) when (e.Fault == EngineFault.ImageMissing)
         {
@@ -98,7 +99,7 @@ internal sealed partial class ImageStore(IContainerEngine engine, string dataDir
         }
         finally
         {
-            pulling(false);
+            pulling(null);
         }
     }
 
@@ -141,7 +142,7 @@ internal sealed partial class ImageStore(IContainerEngine engine, string dataDir
 
     public void Dispose() => turn.Dispose();
 
-    private async Task<ImageHold> FetchAsync(ContainerSpec container, string account, CancellationToken cancellationToken)
+    private async Task<ImageHold> FetchAsync(ContainerSpec container, string account, Action<PullProgress?> pulling, CancellationToken cancellationToken)
     {
         var reference = container.Image;
         var login = container.RegistryUser is { } user ? new RegistryLogin(user, container.RegistryPassword ?? "") : null;
@@ -153,7 +154,7 @@ internal sealed partial class ImageStore(IContainerEngine engine, string dataDir
 
         try
         {
-            await engine.PullImageAsync(reference, login, pullTimeout, cancellationToken);
+            await engine.PullImageAsync(reference, login, pulling, pullTimeout, cancellationToken);
         }
         catch (EngineException e) when (e.Fault == EngineFault.ImageMissing && login is not null)
         {

@@ -17,6 +17,7 @@ internal sealed partial class Instance : IDisposable
     private static readonly TimeSpan OfferPatience = TimeSpan.FromSeconds(60);
     private static readonly InstanceEnd Preemption = new(RunOutcome.Preempted, OutOfMemory: false, "The platform ended the instance.");
     private static readonly TimeSpan EnginePatience = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan PullNews = TimeSpan.FromSeconds(1);
     private const int DoneLimit = 4_096;
     private const int OrdersAtOnce = 64;
 
@@ -35,7 +36,9 @@ internal sealed partial class Instance : IDisposable
     private InstanceState state;
     private Phase phase = Phase.BringUp;
     private long version;
-    private bool pulling;
+    private bool streams;
+    private PullProgress? pull;
+    private long pullToldAt;
     private string? resolvedImage;
     private bool endedByRun;
     private bool retired;
@@ -175,8 +178,10 @@ internal sealed partial class Instance : IDisposable
                 Failure = memo.Failure,
                 CreatedAt = memo.CreatedAt,
                 Version = version,
-                PullingImage = pulling,
+                PullingImage = pull is not null,
                 ResolvedImage = resolvedImage,
+                Streams = streams,
+                Pull = pull,
             };
         }
     }
@@ -465,6 +470,34 @@ internal sealed partial class Instance : IDisposable
         }
     }
 
+    /// <summary>A part of a streamed answer; null once the run's end is being told, or if there is no such run.</summary>
+    public async Task<AnswerPart?> ReadAnswerAsync(string runId, long from, TimeSpan wait, CancellationToken cancellationToken)
+    {
+        if (!IsUnderWay(runId))
+        {
+            return null;
+        }
+
+        var (ended, part) = await relay.ReadAnswerAsync(runId, from, wait, cancellationToken);
+        return ended ? null
+            : part is null ? new AnswerPart()
+            : new AnswerPart { Head = new AnswerHead { StatusCode = part.Head.StatusCode, Headers = RunReports.Headers(part.Head.Headers) }, Data = part.Data };
+    }
+
+    /// <summary>Hands a part of a body on; null if nobody takes it any more.</summary>
+    public async Task<BodyReceipt?> SendBodyAsync(string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken) =>
+        IsUnderWay(runId) && await relay.SendBodyAsync(runId, part.From, part.Data, part.Last, wait, cancellationToken) is { } receipt
+            ? new BodyReceipt(receipt.Received, receipt.Closed)
+            : null;
+
+    private bool IsUnderWay(string runId)
+    {
+        lock (gate)
+        {
+            return runs.TryGetValue(runId, out var run) && run.Phase != RunPhase.Reporting;
+        }
+    }
+
     /// <summary>Reads the log of a run that is not reported yet; null if it has no such run.</summary>
     public LogChunk? ReadLog(string runId, TaskKey task, long cursor, int limit)
     {
@@ -648,7 +681,7 @@ internal sealed partial class Instance : IDisposable
             return;
         }
 
-        using var hold = await services.Images.AcquireAsync(Order.Spec.Container, Order.Lease.Account, SetPulling, step);
+        using var hold = await services.Images.AcquireAsync(Order.Spec.Container, Order.Lease.Account, SetPull, step);
         resolvedImage = DockerEngine.DigestOf(Order.Spec.Container.Image, hold.Image.Digests);
         await MakeAndStartAsync(hold.Image, step, shutdown);
     }
@@ -870,6 +903,12 @@ internal sealed partial class Instance : IDisposable
             foreach (var run in forgotten.Where(run => status.Runs.All(document => document.RunId != run.Record.RunId)))
             {
                 Drop(run); // Its giver has given up, and it must not hold a place for ever.
+            }
+
+            if (streams != status.Streams)
+            {
+                streams = status.Streams;
+                Changed();
             }
 
             switch (status.State)
@@ -1246,6 +1285,7 @@ internal sealed partial class Instance : IDisposable
             StatusCode = document?.StatusCode ?? 0,
             Message = message,
             Response = response?.Bytes ?? [],
+            ResponseFrom = document?.AnswerFrom ?? 0,
             ResponseTruncated = response is { Cut: true } || document is { Truncated: true },
             ContentType = document?.ContentType is { Length: <= 256 } type ? type : "",
             Duration = TimeSpan.FromMilliseconds(Math.Clamp(document?.DurationMs ?? 0, 0, (long)TimeSpan.FromDays(365).TotalMilliseconds)),
@@ -1381,12 +1421,18 @@ internal sealed partial class Instance : IDisposable
         }
     }
 
-    private void SetPulling(bool now)
+    private void SetPull(PullProgress? now)
     {
         lock (gate)
         {
-            pulling = now;
-            Changed();
+            // Its beginning and end are told at once, the steps between not more often than anybody reads them.
+            var isStep = now is not null && pull is not null;
+            pull = now;
+            if (!isStep || services.Time.GetElapsedTime(pullToldAt) >= PullNews)
+            {
+                pullToldAt = services.Time.GetTimestamp();
+                Changed();
+            }
         }
     }
 

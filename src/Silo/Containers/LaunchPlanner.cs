@@ -32,6 +32,9 @@ internal static class LaunchPlanner
     /// <summary>Without effect here, but functions may read them (contract 5).</summary>
     private static readonly (string Field, string Header)[] LogHeaders = [("project", "x-fc-service-logproject"), ("logstore", "x-fc-service-logstore")];
 
+    /// <summary>A streamed answer is asked for at least every 10 s while somebody wants it; a restart of the node's silo is well within this.</summary>
+    private static readonly TimeSpan UnreadLimit = TimeSpan.FromMinutes(2);
+
     private const string BoxInside = "/.gputasks";
     private const string RelayInside = "/.gputasks-relay";
 
@@ -166,7 +169,12 @@ internal static class LaunchPlanner
             all[name] = value;
         }
 
-        return new RelayOrder(epoch, http.Target, http.Method, all, limit, context, AnswerHeaders: true);
+        return new RelayOrder(epoch, http.Target, http.Method, all, limit, context, AnswerHeaders: true)
+        {
+            Streams = order.Streams,
+            BodyBytes = order.BodyBytes,
+            UnreadMs = order.Streams ? (long)UnreadLimit.TotalMilliseconds : 0,
+        };
     }
 
     private static bool WantsEgress(FunctionSpec spec, NodeOptions options) => spec.InternetAccess ?? options.InternetAccessByDefault;

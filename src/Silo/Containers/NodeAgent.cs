@@ -16,9 +16,12 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
 {
     private static readonly Version LeastApi = new(1, 41);
     private const int GoneRepeats = 3;
+    private static readonly TimeSpan LongestWait = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan SilentRelayWait = TimeSpan.FromSeconds(1);
 
     /// <summary>So that what hundreds of runs a second change is told together. That a slot is free is told apart, and at once.</summary>
     private static readonly TimeSpan TellPause = TimeSpan.FromMilliseconds(50);
+
     private static readonly TimeSpan LogTrimPeriod = TimeSpan.FromMinutes(10);
     private readonly NodeOptions options;
     private readonly IContainerEngine engine;
@@ -205,8 +208,52 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     public async Task<RunReport?> AwaitRunAsync(string runId, TimeSpan wait, CancellationToken cancellationToken)
     {
         await loaded.Task.WaitAsync(cancellationToken);
-        var limit = TimeSpan.FromSeconds(10);
-        return await answers.AwaitAsync(runId, wait < TimeSpan.Zero ? TimeSpan.Zero : wait < limit ? wait : limit, cancellationToken);
+        return await answers.AwaitAsync(runId, Limited(wait), cancellationToken);
+    }
+
+    /// <inheritdoc />
+    public async Task<AnswerPart> ReadAnswerAsync(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken)
+    {
+        await loaded.Task.WaitAsync(cancellationToken);
+        wait = Limited(wait);
+        try
+        {
+            if (SafeName.IsValid(runId, 200)
+                && instances.TryGetValue(instanceId, out var instance)
+                && await instance.ReadAnswerAsync(runId, from, wait, cancellationToken) is { } part)
+            {
+                return part;
+            }
+        }
+        catch (Exception e) when (e is RelayException or ObjectDisposedException)
+        {
+            // Its container may be ending: then the run's end is told before long, and else it is asked again.
+            wait = wait < SilentRelayWait ? wait : SilentRelayWait;
+        }
+
+        return new AnswerPart { Report = await answers.AwaitAsync(runId, wait, cancellationToken) };
+    }
+
+    /// <inheritdoc />
+    public async Task<BodyReceipt> SendBodyAsync(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken)
+    {
+        await loaded.Task.WaitAsync(cancellationToken);
+        try
+        {
+            return SafeName.IsValid(runId, 200)
+                && instances.TryGetValue(instanceId, out var instance)
+                && await instance.SendBodyAsync(runId, part, Limited(wait), cancellationToken) is { } receipt
+                ? receipt
+                : new BodyReceipt(part.From, Closed: true);
+        }
+        catch (RelayException e)
+        {
+            throw new TimeoutException($"Instance '{instanceId}' did not confirm a part of the body of run '{runId}': {e.Message} Send it again.");
+        }
+        catch (ObjectDisposedException)
+        {
+            return new BodyReceipt(part.From, Closed: true);
+        }
     }
 
     /// <inheritdoc />
@@ -325,6 +372,8 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             instance.Begin(stopping);
         }
     }
+
+    private static TimeSpan Limited(TimeSpan wait) => wait < TimeSpan.Zero ? TimeSpan.Zero : wait < LongestWait ? wait : LongestWait;
 
     private int CpuMilli => (int)Math.Round((options.Cpus ?? Environment.ProcessorCount) * 1_000);
 

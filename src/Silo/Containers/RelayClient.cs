@@ -27,6 +27,7 @@ internal sealed class RelayException(string message, Exception? inner = null) : 
 internal sealed class RelayClient : IDisposable
 {
     private const int DocumentLimit = 4 << 20;
+    private const int StreamPartLimit = 256 << 10;
     private static readonly TimeSpan CallTimeout = TimeSpan.FromSeconds(10);
     private readonly HttpClient http;
 
@@ -89,6 +90,36 @@ internal sealed class RelayClient : IDisposable
         };
     }
 
+    /// <summary>A part of a streamed answer.</summary>
+    /// <returns>Whether the run has ended or is none of this relay's; the part, null if nothing has come yet.</returns>
+    public async Task<(bool Ended, RelayAnswerPart? Part)> ReadAnswerAsync(string runId, long from, TimeSpan wait, CancellationToken cancellationToken)
+    {
+        var position = from < 0 ? "" : string.Create(CultureInfo.InvariantCulture, $"from={from}&");
+        using var request = new HttpRequestMessage(HttpMethod.Get, string.Create(CultureInfo.InvariantCulture, $"runs/{runId}/answer?{position}waitMs={(long)wait.TotalMilliseconds}"));
+        var (status, body, head) = await SendForHeadAsync(request, wait + CallTimeout, cancellationToken);
+        return status switch
+        {
+            HttpStatusCode.NoContent => (false, null),
+            HttpStatusCode.OK when Box.Parse<RelayAnswerHead>(head) is { } found && body.Length <= StreamPartLimit => (false, new RelayAnswerPart(found, body)),
+            HttpStatusCode.NotFound or HttpStatusCode.Conflict => (true, null),
+            _ => throw new RelayException($"The relay answered a streamed answer's reader with {(int)status}."),
+        };
+    }
+
+    /// <summary>Hands on a part of a body; null if nobody takes it any more.</summary>
+    public async Task<RelayBodyReceipt?> SendBodyAsync(string runId, long from, byte[] data, bool last, TimeSpan wait, CancellationToken cancellationToken)
+    {
+        var path = string.Create(CultureInfo.InvariantCulture, $"runs/{runId}/body?from={from}&last={(last ? 1 : 0)}&waitMs={(long)wait.TotalMilliseconds}");
+        using var request = new HttpRequestMessage(HttpMethod.Post, path) { Content = new ByteArrayContent(data) };
+        var (status, body) = await SendAsync(request, wait + CallTimeout, cancellationToken);
+        return status switch
+        {
+            HttpStatusCode.OK when Box.Parse<RelayBodyReceipt>(body) is { } receipt => receipt,
+            HttpStatusCode.NotFound or HttpStatusCode.Conflict => null,
+            _ => throw new RelayException($"The relay answered a part of a body with {(int)status}: {ErrorOf(body)}."),
+        };
+    }
+
     /// <summary>Asks for a run's end.</summary>
     /// <returns>False if the relay knows no such run.</returns>
     public async Task<bool> CancelRunAsync(string runId, CancellationToken cancellationToken)
@@ -148,12 +179,20 @@ internal sealed class RelayClient : IDisposable
 
     private async Task<(HttpStatusCode Status, byte[] Body)> SendAsync(HttpRequestMessage request, TimeSpan timeout, CancellationToken cancellationToken)
     {
+        var (status, body, _) = await SendForHeadAsync(request, timeout, cancellationToken);
+        return (status, body);
+    }
+
+    private async Task<(HttpStatusCode Status, byte[] Body, byte[] Head)> SendForHeadAsync(HttpRequestMessage request, TimeSpan timeout, CancellationToken cancellationToken)
+    {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(timeout);
         try
         {
             using var response = await http.SendAsync(request, HttpCompletionOption.ResponseContentRead, limit.Token);
-            return (response.StatusCode, await response.Content.ReadAsByteArrayAsync(limit.Token));
+            var head = response.Headers.TryGetValues("x-gputasks-answer", out var values) ? string.Concat(values) : "";
+            var bytes = new byte[head.Length];
+            return (response.StatusCode, await response.Content.ReadAsByteArrayAsync(limit.Token), Convert.TryFromBase64String(head, bytes, out var size) ? bytes[..size] : []);
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {

@@ -51,7 +51,26 @@ internal sealed record RelayConfig
 }
 
 /// <summary>Head of an order to run.</summary>
-internal sealed record RelayOrder(long Epoch, string Path, string Method, IReadOnlyDictionary<string, string> Headers, long LimitMs, string Context, bool AnswerHeaders = false);
+internal sealed record RelayOrder(long Epoch, string Path, string Method, IReadOnlyDictionary<string, string> Headers, long LimitMs, string Context, bool AnswerHeaders = false)
+{
+    /// <summary>Whether the answer is read while it is made.</summary>
+    public bool Streams { get; init; }
+
+    /// <summary>Length of a body that follows, -1 for unknown; null if the order brings it.</summary>
+    public long? BodyBytes { get; init; }
+
+    /// <summary>After how long an answer that nobody reads ends the run.</summary>
+    public long UnreadMs { get; init; }
+}
+
+/// <summary>What stands before a streamed answer. The tenant's word.</summary>
+internal sealed record RelayAnswerHead(int StatusCode, IReadOnlyList<string?>? Headers);
+
+/// <summary>A part of a streamed answer.</summary>
+internal sealed record RelayAnswerPart(RelayAnswerHead Head, byte[] Data);
+
+/// <summary>How far a body has come. The tenant's word.</summary>
+internal sealed record RelayBodyReceipt(long Received, bool Closed);
 
 /// <summary>Why an instance failed, in the relay's words.</summary>
 internal sealed record RelayFailure(string? Kind, string? Message);
@@ -77,6 +96,8 @@ internal sealed record RelayRun
     public string? ContentType { get; init; }
 
     public long ResponseBytes { get; init; }
+
+    public long AnswerFrom { get; init; }
 
     public bool Truncated { get; init; }
 
@@ -106,6 +127,9 @@ internal sealed record RelayStatus
     public string InstanceId { get; init; } = "";
 
     public long Version { get; init; }
+
+    /// <summary>Whether it knows orders that stream; relays of before do not say so.</summary>
+    public bool Streams { get; init; }
 
     public string State { get; init; } = "";
 

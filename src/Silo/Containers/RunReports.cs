@@ -73,6 +73,8 @@ internal static class RunReports
                 return (RunOutcome.HostOutOfMemory, Text(run!.Message, "The function was killed for using more memory than it has."));
             case "contact-lost":
                 return (RunOutcome.NodeLost, Text(run!.Message, "The node had no contact with the platform for too long."));
+            case "unread":
+                return (RunOutcome.Cancelled, Text(run!.Message, "Nobody asked for the run's answer any more."));
             case "cancelled" when record.Cancelled:
                 return (RunOutcome.Cancelled, Text(run!.Message, "The run was ended as asked."));
             case "cancelled":

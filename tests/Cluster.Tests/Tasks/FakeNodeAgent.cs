@@ -147,6 +147,10 @@ internal sealed class FakeNodeAgent(
 
     public Task<RunReport?> AwaitRunAsync(string runId, TimeSpan wait, CancellationToken cancellationToken) => Task.FromResult<RunReport?>(null);
 
+    public Task<AnswerPart> ReadAnswerAsync(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken) => throw new NotSupportedException();
+
+    public Task<BodyReceipt> SendBodyAsync(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken) => throw new NotSupportedException();
+
     public Task<LogChunk?> ReadLogAsync(TaskKey task, int attempt, long cursor, int limit, CancellationToken cancellationToken) => Task.FromResult<LogChunk?>(null);
 
     /// <summary>Lets a held run end.</summary>

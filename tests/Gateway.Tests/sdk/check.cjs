@@ -197,6 +197,18 @@ async function main() {
     assert.ok(answer.headers['x-fc-instance-id']);
     assert.ok('x-fc-log-result' in answer.headers);
     assert.ok(!('x-fc-error-type' in answer.headers));
+    assert.match(answer.headers['x-fc-request-id'], /^r[0-9a-f]{32}$/);
+    assert.match(answer.headers['x-fc-invocation-duration'], /^\d+$/);
+    assert.strictEqual(answer.headers['x-fc-invocation-service-version'], 'LATEST');
+    const { body } = await client.getFunctionWithOptions(functionName, new sdk.GetFunctionRequest({}), {}, runtime);
+    assert.strictEqual(answer.headers['x-fc-code-checksum'], body.codeChecksum);
+    if (env.GPUTASKS_IMAGE) {
+      assert.ok(Number(answer.headers['x-fc-max-memory-usage']) > 0);
+      const log = Buffer.from(answer.headers['x-fc-log-result'], 'base64').toString();
+      assert.ok(log.includes(`FC Invoke Start RequestId: ${answer.headers['x-fc-request-id']}`), log);
+      const { instances } = (await client.listInstancesWithOptions(functionName, new sdk.ListInstancesRequest({}), {}, runtime)).body;
+      assert.ok(instances.some((i) => i.instanceId === answer.headers['x-fc-instance-id']));
+    }
   });
 
   await check('a failing function is no error', async () => {
@@ -290,6 +302,7 @@ async function main() {
       qualifier: 'LATEST', body: new sdk.PutScalingConfigInput({ minInstances: 0, enableOnDemandScaling: true }),
     }), {}, runtime);
     assert.strictEqual(scaling.body.targetInstances, 0);
+    assert.strictEqual((await client.getScalingConfigWithOptions(functionName, new sdk.GetScalingConfigRequest({}), {}, runtime)).body.enableOnDemandScaling, true);
     const scalings = await client.listScalingConfigsWithOptions(new sdk.ListScalingConfigsRequest({ functionName }), {}, runtime);
     assert.strictEqual(scalings.body.scalingConfigs.length, 1);
     await client.deleteScalingConfigWithOptions(functionName, new sdk.DeleteScalingConfigRequest({}), {}, runtime);

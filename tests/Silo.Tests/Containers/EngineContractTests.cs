@@ -90,7 +90,7 @@ public abstract class EngineContractTests : IAsyncLifetime
     public async Task A_pull_that_fails_says_why()
     {
         var e = await Assert.ThrowsAsync<EngineException>(() =>
-            Engine.PullImageAsync($"127.0.0.1:9/none:{prefix}", new RegistryLogin("u", "p"), TimeSpan.FromSeconds(30), Token));
+            Engine.PullImageAsync($"127.0.0.1:9/none:{prefix}", new RegistryLogin("u", "p"), _ => { }, TimeSpan.FromSeconds(30), Token));
         Assert.Equal(EngineFault.ImageMissing, e.Fault);
         Assert.NotEmpty(e.Message);
     }

@@ -1,4 +1,5 @@
 using GpuTasks.Containers;
+using GpuTasks.Nodes;
 
 namespace GpuTasks.Tests.Containers;
 
@@ -41,7 +42,7 @@ internal sealed class FakeEngine : IContainerEngine
 
     public Task<ImageInfo?> FindImageAsync(string image, CancellationToken cancellationToken) => Do("image", () => Images.GetValueOrDefault(image) ?? Images.Values.FirstOrDefault(found => found.Id == image));
 
-    public Task PullImageAsync(string image, RegistryLogin? login, TimeSpan timeout, CancellationToken cancellationToken) => Do<bool>("pull", () =>
+    public Task PullImageAsync(string image, RegistryLogin? login, Action<PullProgress> progress, TimeSpan timeout, CancellationToken cancellationToken) => Do<bool>("pull", () =>
     {
         Pulls++;
         if (!Registry.TryGetValue(image, out var offered) || (offered.Login is not null && offered.Login != login))
