@@ -47,9 +47,9 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
     /// <summary>Waits until the load's tasks have ended, and checks everything.</summary>
     public async Task<(string Text, int Violations)> ReportAsync(int seed, string again, TimeSpan patience)
     {
-        var loadEnded = Environment.TickCount64;
+        var settled = Environment.TickCount64;
         var seen = await EndsAsync(patience);
-        var settled = Environment.TickCount64 - loadEnded;
+        settled = Environment.TickCount64 - settled;
         var runs = recorder.Runs();
         var byTask = runs.ToLookup(run => run.Task);
         foreach (var task in load.Sent)
@@ -88,7 +88,7 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
             Add(early);
         }
 
-        return (Text(seed, again, seen, runs, loadEnded, settled, retold), violations.Count);
+        return (Text(seed, again, seen, runs, settled, retold), violations.Count);
     }
 
     /// <summary>Tasks whose end a destination is to hear of: those of a function that did not end by a stop.</summary>
@@ -309,9 +309,9 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
         return left.ToString();
     }
 
-    private string Text(int seed, string again, Dictionary<string, SeenTask> seen, List<SeenRun> runs, long loadEnded, long settledMs, int retold)
+    private string Text(int seed, string again, Dictionary<string, SeenTask> seen, List<SeenRun> runs, long settledMs, int retold)
     {
-        var pace = Pace.Of(load.Sent, seen, runs, loadEnded);
+        var pace = Pace.Of(load.Sent, seen, runs);
         var text = new StringBuilder();
         text.AppendLine(CultureInfo.InvariantCulture, $"Chaos with seed {seed}: {load.Sent.Count} tasks sent, {runs.Count} runs, {faults.Happened.Count} faults, settled {settledMs / 1000.0:0.0} s after the last.");
         text.AppendLine(again);
@@ -329,10 +329,10 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
             text.AppendLine(CultureInfo.InvariantCulture, $"  {kind.Key,-23} {kind.Count(),3}   {Shown(alone.Select(Silence)),6} {Shown(alone.Select(Standstill)),6} {Shown(faults.NodeRecoveries.Where(node => node.Kind == kind.Key).Select(node => node.Seconds)),6}");
         }
 
-        text.AppendLine("Minute by minute: tasks that ended; on average, runs that lived and tasks that had not ended; faults that began:");
+        text.AppendLine("Minute by minute, with its length in seconds: tasks that ended; on average, runs that lived and tasks that had not ended; faults that began:");
         foreach (var minute in pace.Minutes)
         {
-            text.AppendLine(CultureInfo.InvariantCulture, $"  {minute.Number,3}   {minute.Ended,4} {minute.Running,6:0.0} {minute.Open,6:0.0}   {string.Join(", ", faults.Happened.Where(fault => pace.MinuteOf(fault.From) == minute.Number).Select(fault => fault.Kind))}");
+            text.AppendLine(CultureInfo.InvariantCulture, $"  {minute.Number,3} {minute.Seconds,3:0}   {minute.Ended,4} {minute.Running,6:0.0} {minute.Open,6:0.0}   {string.Join(", ", faults.Happened.Where(fault => pace.MinuteOf(fault.From) == minute.Number).Select(fault => fault.Kind))}");
         }
 
         text.AppendLine(CultureInfo.InvariantCulture, $"Tasks ended per minute while callers sent: {pace.FirstThird:0.0} in the first third, {pace.LastThird:0.0} in the last.");

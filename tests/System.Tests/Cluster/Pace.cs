@@ -9,12 +9,13 @@ internal sealed class Pace
 
     private Pace(long from) => this.from = from;
 
-    /// <summary>One minute, the last of which may be cut short.</summary>
+    /// <summary>One minute, the last of which may be shorter.</summary>
     /// <param name="Number">From 1.</param>
+    /// <param name="Seconds">How long it is.</param>
     /// <param name="Ended">Tasks that ended in it.</param>
     /// <param name="Running">Runs that lived, on average.</param>
     /// <param name="Open">Tasks that were sent and had not ended, on average.</param>
-    internal sealed record Minute(int Number, int Ended, double Running, double Open);
+    internal sealed record Minute(int Number, double Seconds, int Ended, double Running, double Open);
 
     public List<Minute> Minutes { get; } = [];
 
@@ -29,10 +30,10 @@ internal sealed class Pace
     /// <param name="sent">Every task.</param>
     /// <param name="seen">As they are in the end.</param>
     /// <param name="runs">What the functions themselves say of their runs.</param>
-    /// <param name="until">When nothing was sent any more.</param>
-    public static Pace Of(ICollection<SentTask> sent, Dictionary<string, SeenTask> seen, List<SeenRun> runs, long until)
+    public static Pace Of(ICollection<SentTask> sent, Dictionary<string, SeenTask> seen, List<SeenRun> runs)
     {
         var pace = new Pace(sent.Min(task => task.SentAt));
+        var until = sent.Max(task => task.SentAt) + 1;
         var known = sent.Select(task => task.Id).ToHashSet();
         runs = [.. runs.Where(run => known.Contains(run.Task))];
         var toMonotonic = Environment.TickCount64 - DateTimeOffset.UtcNow.ToUnixTimeMilliseconds();
@@ -43,6 +44,7 @@ internal sealed class Pace
             var samples = Enumerable.Range(0, (int)((end - begin) / SampleMs) + 1).Select(n => begin + (n * SampleMs)).ToList();
             pace.Minutes.Add(new Minute(
                 pace.MinuteOf(begin),
+                (end - begin) / 1_000.0,
                 EndedIn(begin, end),
                 samples.Average(at => runs.Count(run => run.Began <= at && at < run.LastSeen)),
                 samples.Average(at => lives.Count(life => life.From <= at && at < life.To))));
