@@ -1,5 +1,7 @@
 using Xunit.Sdk;
 using Xunit.v3;
 
-// Every test starts processes and containers of its own and measures their times: side by side they would slow each other down.
-[assembly: Parallelization(Mode = ParallelMode.None)]
+// Most of these tests wait most of the time. More of them at once than the least of machines has processors for would make each
+// wait longer, and say nothing of the platform.
+[assembly: Parallelization(Mode = ParallelMode.Collections, MaxThreads = 3)]
+[assembly: TestCollectionOrderer(typeof(GpuTasks.SystemTests.LongestFirst))]

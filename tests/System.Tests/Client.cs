@@ -32,6 +32,9 @@ internal sealed record SeenTask(JsonNode Json)
 
     public TimeSpan Ran => TimeSpan.FromMilliseconds((long)Json["durationMs"]!);
 
+    /// <summary>When it ended, in milliseconds of Unix time; 0 before.</summary>
+    public long EndedAt => (long)Json["endTime"]!;
+
     public bool IsFinal => Status is "Succeeded" or "Failed" or "Stopped" or "Expired" or "Invalid";
 
     public IEnumerable<string> Events => Json["events"]!.AsArray().Select(e => (string)e!["status"]!);

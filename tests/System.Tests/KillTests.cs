@@ -25,10 +25,9 @@ public sealed class KillTests
             await platform.Client.AcceptedAsync("long", id, """{"mode":"sleep","seconds":10}""");
         }
 
-        await Eventually.ComesAsync("10 running, 40 waiting", AllDone, () => platform.Client.CountsAsync("long"), counts => counts is (40, 10, 0));
-        var before = await platform.Client.ListAsync("long", "&status=Running");
+        // On a busy machine the first may end before the tenth begins.
+        var before = await Eventually.ComesAsync("10 that run", AllDone, () => platform.Client.ListAsync("long", "&status=Running"), running => running.Count == 10);
         var containers = await platform.ContainersAsync();
-        Assert.Equal(10, before.Count);
         Assert.Equal(10, containers.Length);
 
         await platform.KillAsync();
@@ -155,12 +154,12 @@ public sealed class KillTests
         await platform.Client.AcceptedAsync("down", "t1", """{"mode":"sleep","seconds":2}""");
         await platform.Client.UntilAsync("down", "t1", "Running");
         await platform.KillAsync();
-        await Task.Delay(TimeSpan.FromSeconds(4), TestContext.Current.CancellationToken);
+        await Task.Delay(TimeSpan.FromSeconds(7), TestContext.Current.CancellationToken);
         await platform.StartAgainAsync();
 
         var task = await platform.Client.UntilAsync("down", "t1");
         Assert.Equal("Succeeded", task.Status);
-        Assert.InRange(task.Ran.TotalSeconds, 1.9, 3.9); // Not the time that the platform was away.
+        Assert.InRange(task.Ran.TotalSeconds, 1.9, 6.9); // Not the time that the platform was away.
         Assert.Equal(["t1 1"], Counted(platform));
         await LeavesNothingAsync(platform, "down");
     }

@@ -1,6 +1,7 @@
 namespace GpuTasks.SystemTests;
 
 /// <summary>The one command that newcomers run.</summary>
+[Collection(BuildsQuickstart.Name)]
 public sealed class QuickstartTests
 {
     private static readonly string Quickstart = Path.Combine(Machine.Root, "quickstart");

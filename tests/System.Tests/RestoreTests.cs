@@ -12,8 +12,8 @@ public sealed class RestoreTests
         await CreateAsync(platform, "old", gpu: true);
 
         // Two hold both cards, and one waits.
-        await platform.Client.AcceptedAsync("old", "first", """{"mode":"sleep","seconds":3}""");
-        await platform.Client.AcceptedAsync("old", "second", """{"mode":"sleep","seconds":3}""");
+        await platform.Client.AcceptedAsync("old", "first", """{"mode":"sleep","seconds":8}""");
+        await platform.Client.AcceptedAsync("old", "second", """{"mode":"sleep","seconds":8}""");
         await platform.Client.UntilAsync("old", "first", "Running");
         await platform.Client.UntilAsync("old", "second", "Running");
         await platform.Client.AcceptedAsync("old", "waiting", """{"mode":"sleep","seconds":20}""");

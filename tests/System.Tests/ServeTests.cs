@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 namespace GpuTasks.SystemTests;
 
 /// <summary><c>./quickstart --serve</c>: left running, ended by Ctrl-C, killed, and started again on the same folder.</summary>
+[Collection(BuildsQuickstart.Name)]
 public sealed partial class ServeTests : IAsyncLifetime
 {
     private const int SigInt = 2;

@@ -45,14 +45,13 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
     }
 
     /// <summary>Waits until the load's tasks have ended, and checks everything.</summary>
-    public async Task<(string Text, int Violations)> ReportAsync(int seed, TimeSpan patience)
+    public async Task<(string Text, int Violations)> ReportAsync(int seed, string again, TimeSpan patience)
     {
         var settled = Environment.TickCount64;
         var seen = await EndsAsync(patience);
         settled = Environment.TickCount64 - settled;
         var runs = recorder.Runs();
         var byTask = runs.ToLookup(run => run.Task);
-        var retold = 0;
         foreach (var task in load.Sent)
         {
             if (!task.Accepted)
@@ -75,18 +74,10 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
             }
         }
 
-        // What a destination was told is a task of its own, under an id that is the same for each try.
-        var told = await lab.Clients[0].ListAsync("hears");
-        var due = seen.Values.Count(task => task.Id.StartsWith("told-", StringComparison.Ordinal) && task.Status == "Succeeded");
-        if (told.Count != due)
+        var retold = await CheckCalledAsync(seen, runs) + CheckTold(seen);
+        if (faults.ReportedTwice.IsEmpty && faults.Happened.Any(fault => fault.Kind == "report-twice"))
         {
-            Add($"{due} tasks had a destination to tell, and it was told {told.Count} times");
-        }
-
-        retold = runs.Count(run => told.Any(task => task.Id == run.Task)) - told.Count;
-        foreach (var task in seen.Values.Where(task => task.Id.StartsWith("told-", StringComparison.Ordinal) && (string?)task.Json["destinationStatus"] != "Succeeded"))
-        {
-            Add($"{task.Id}: its destination was told, and destinationStatus is {task.Json["destinationStatus"]}");
+            Add("report-twice: no report was made twice, so nothing is shown of what happens then");
         }
 
         await CheckCountsAsync();
@@ -97,8 +88,87 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
             Add(early);
         }
 
-        return (Text(seed, seen, runs, settled, retold), violations.Count);
+        return (Text(seed, again, seen, runs, settled, retold), violations.Count);
     }
+
+    /// <summary>Tasks whose end a destination is to hear of: those of a function that did not end by a stop.</summary>
+    private IEnumerable<SeenTask> Due(string function, Dictionary<string, SeenTask> seen) =>
+        from task in load.Sent
+        where task.Kind.Function == function
+        let end = seen.GetValueOrDefault(task.Id)
+        where end is not null && task.Kind.Ends.Contains(end.Status)
+        select end;
+
+    /// <summary>What a function was told is a task of its own, under an id that is the same for each try.</summary>
+    /// <returns>How many were told more than once.</returns>
+    private async Task<int> CheckCalledAsync(Dictionary<string, SeenTask> seen, List<SeenRun> runs)
+    {
+        var told = await lab.Clients[0].ListAsync("hears");
+        var due = Due("tells", seen).ToList();
+        if (told.Count != due.Count)
+        {
+            Add($"{due.Count} tasks had a function to tell, and it was told {told.Count} times");
+        }
+
+        CheckStatusOf(due);
+        return runs.Count(run => told.Any(task => task.Id == run.Task)) - told.Count;
+    }
+
+    /// <summary>Each end was told to the receiver at least once, under one id, and nothing else was.</summary>
+    /// <returns>How many were told more than once.</returns>
+    private int CheckTold(Dictionary<string, SeenTask> seen)
+    {
+        var due = Due("hooks", seen).ToDictionary(task => task.Id);
+        var heard = lab.Receiver.Heard.ToLookup(message => message.Task);
+        foreach (var task in due.Values)
+        {
+            var ids = heard[task.Id].Select(message => message.Id).Distinct().ToList();
+            if (!ids.Any(lab.Receiver.Taken.ContainsKey))
+            {
+                Add($"{task.Id}: its receiver took no message of its end, of {heard[task.Id].Count()} that it was sent");
+            }
+
+            if (ids.Count > 1)
+            {
+                Add($"{task.Id}: its receiver was told under {ids.Count} ids: {string.Join(", ", ids)}");
+            }
+        }
+
+        foreach (var message in heard.SelectMany(messages => messages))
+        {
+            if (!due.TryGetValue(message.Task, out var task))
+            {
+                Add($"{message.Task}: a receiver was told of its end, which it did not have");
+            }
+            else if ((message.Condition.Length == 0) != (task.Status == "Succeeded"))
+            {
+                Add($"{message.Task}: ended {task.Status}, and its receiver was told '{message.Condition}'");
+            }
+
+            if (!message.Signed)
+            {
+                Add($"{message.Task}: a message of its end has a wrong signature");
+            }
+        }
+
+        foreach (var shared in lab.Receiver.Heard.GroupBy(message => message.Id).Where(messages => messages.Select(message => message.Task).Distinct().Count() > 1))
+        {
+            Add($"{shared.Key}: is the id of messages of several tasks: {string.Join(", ", shared.Select(message => message.Task).Distinct())}");
+        }
+
+        CheckStatusOf(due.Values);
+        return lab.Receiver.Heard.Count - lab.Receiver.Heard.Select(message => message.Id).Distinct().Count();
+    }
+
+    private void CheckStatusOf(IEnumerable<SeenTask> due)
+    {
+        foreach (var task in due.Where(task => DestinationStatusOf(task) != "Succeeded"))
+        {
+            Add($"{task.Id}: its destination was told, and destinationStatus is {DestinationStatusOf(task)}");
+        }
+    }
+
+    private static string? DestinationStatusOf(SeenTask task) => (string?)task.Json["destinationStatus"];
 
     private void CheckEnd(SentTask task, SeenTask end, List<SeenRun> runs)
     {
@@ -165,7 +235,7 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
 
             var told = await lab.Clients[0].ListAsync("hears");
             var open = seen.Values.Concat(told).Where(task => !task.IsFinal).ToList();
-            var untold = seen.Values.Where(task => (string?)task.Json["destinationStatus"] is "" or "Retrying").Where(task => task.Id.StartsWith("told-", StringComparison.Ordinal) && task.Status == "Succeeded");
+            var untold = Due("tells", seen).Concat(Due("hooks", seen)).Where(task => DestinationStatusOf(task) is "" or "Retrying");
             if ((open.Count == 0 && !untold.Any()) || DateTime.UtcNow > giveUpAt)
             {
                 return seen;
@@ -239,10 +309,12 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
         return left.ToString();
     }
 
-    private string Text(int seed, Dictionary<string, SeenTask> seen, List<SeenRun> runs, long settledMs, int retold)
+    private string Text(int seed, string again, Dictionary<string, SeenTask> seen, List<SeenRun> runs, long settledMs, int retold)
     {
+        var pace = Pace.Of(load.Sent, seen, runs);
         var text = new StringBuilder();
         text.AppendLine(CultureInfo.InvariantCulture, $"Chaos with seed {seed}: {load.Sent.Count} tasks sent, {runs.Count} runs, {faults.Happened.Count} faults, settled {settledMs / 1000.0:0.0} s after the last.");
+        text.AppendLine(again);
         text.AppendLine("Tasks by kind and end:");
         foreach (var kind in load.Sent.GroupBy(task => task.Kind.Name).OrderBy(kind => kind.Key, StringComparer.Ordinal))
         {
@@ -257,9 +329,16 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
             text.AppendLine(CultureInfo.InvariantCulture, $"  {kind.Key,-23} {kind.Count(),3}   {Shown(alone.Select(Silence)),6} {Shown(alone.Select(Standstill)),6} {Shown(faults.NodeRecoveries.Where(node => node.Kind == kind.Key).Select(node => node.Seconds)),6}");
         }
 
+        text.AppendLine("Minute by minute, with its length in seconds: tasks that ended; on average, runs that lived and tasks that had not ended; faults that began:");
+        foreach (var minute in pace.Minutes)
+        {
+            text.AppendLine(CultureInfo.InvariantCulture, $"  {minute.Number,3} {minute.Seconds,3:0}   {minute.Ended,4} {minute.Running,6:0.0} {minute.Open,6:0.0}   {string.Join(", ", faults.Happened.Where(fault => pace.MinuteOf(fault.From) == minute.Number).Select(fault => fault.Kind))}");
+        }
+
+        text.AppendLine(CultureInfo.InvariantCulture, $"Tasks ended per minute while callers sent: {pace.FirstThird:0.0} in the first third, {pace.LastThird:0.0} in the last.");
         text.AppendLine("Processes that ended, by fault or because they found themselves declared dead:");
         text.AppendLine("  " + string.Join(", ", lab.Members.Select(member => $"{member.Name} {member.Ends}")));
-        text.AppendLine(CultureInfo.InvariantCulture, $"Largest process: {largestMemoryMiB} MiB. Destinations told more than once: {retold}.");
+        text.AppendLine(CultureInfo.InvariantCulture, $"Largest process: {largestMemoryMiB} MiB. Destinations told more than once: {retold}. Ends reported more than once on purpose: {faults.ReportedTwice.Count}.");
         text.AppendLine(violations.Count == 0 ? "No violations." : "Violations:");
         foreach (var violation in violations)
         {
@@ -270,6 +349,8 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
         Figure("chaos.tasks", load.Sent.Count, "count");
         Figure("chaos.faults", faults.Happened.Count, "count");
         Figure("chaos.settle", settledMs / 1000.0, "s");
+        Figure("chaos.pace.first", pace.FirstThird, "1/min");
+        Figure("chaos.pace.last", pace.LastThird, "1/min");
         Figure("chaos.recovery.control.max", Longest(["control-kill", "region-kill"], Silence), "s");
         Figure("chaos.recovery.gateway.max", Longest(["gateway-kill"], Silence), "s");
         Figure("chaos.recovery.queue.max", Longest(["region-kill", "region-freeze"], Standstill), "s");

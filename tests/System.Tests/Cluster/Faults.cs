@@ -3,12 +3,12 @@ using System.Collections.Concurrent;
 namespace GpuTasks.SystemTests;
 
 /// <summary>What can go wrong with a cluster, done on purpose.</summary>
-internal sealed class Faults(Lab lab, Random random, bool thorough)
+internal sealed class Faults(Lab lab, Load load, Recorder recorder, Random random, bool thorough)
 {
     private static readonly string[] Quick =
     [
         "gateway-kill", "control-kill", "region-kill", "node-kill", "region-freeze", "node-freeze", "engine-restart", "engine-kill",
-        "postgres-kill", "postgres-freeze", "link-down", "disk-full", "rolling-restart", "everything-kill",
+        "postgres-kill", "postgres-freeze", "link-down", "disk-full", "receiver-down", "report-twice", "rolling-restart", "everything-kill",
     ];
 
     /// <summary>Those that take more than a minute.</summary>
@@ -17,6 +17,8 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
     /// <summary>After these it is quiet for so long, every other time, that what their recovery takes can be measured.</summary>
     private static readonly string[] Measured = ["gateway-kill", "control-kill", "region-kill"];
 
+    private const int MostTries = 5;
+
     private readonly string[] kinds = thorough ? [.. Quick, .. Long] : Quick;
 
     /// <summary>Every fault that happened: kind, when it began and when it was over, in milliseconds of the monotonic clock.</summary>
@@ -24,6 +26,9 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
 
     /// <summary>By kind of fault, in seconds: how long it took until a node that had been away told the truth again, counted from when it could.</summary>
     public ConcurrentQueue<(string Kind, double Seconds)> NodeRecoveries { get; } = new();
+
+    /// <summary>Tasks whose end was stored after the node that reported it had been killed, and before it was started again.</summary>
+    public ConcurrentQueue<string> ReportedTwice { get; } = new();
 
     /// <summary>All kinds once, in an order by chance.</summary>
     public string[] AllShuffled()
@@ -100,6 +105,14 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
                 await Task.Delay(Seconds(10, 30));
                 await lab.FillDiskAsync(filled, full: false);
                 break;
+            case "receiver-down":
+                lab.Receiver.Stop();
+                await Task.Delay(Seconds(10, 60));
+                lab.Receiver.Start();
+                break;
+            case "report-twice":
+                await ReportTwiceAsync(kind, random.Next(lab.Nodes.Count));
+                break;
             case "rolling-restart":
                 foreach (var member in (Member[])[Pick(lab.Gateways), Pick(lab.Controls), Pick(lab.Nodes)])
                 {
@@ -141,6 +154,63 @@ internal sealed class Faults(Lab lab, Random random, bool thorough)
             await Task.Delay(time);
             Signals.Send(id, Signals.Continue);
         }
+    }
+
+    /// <summary>
+    /// A run ends while the store stands still, so that its node's report is not stored; the node is killed, and then the store
+    /// goes on. An end that is stored before the node is started again was reported to a task by a node that never heard of that:
+    /// who comes after it reports the same end again.
+    /// </summary>
+    private async Task ReportTwiceAsync(string kind, int node)
+    {
+        // It works as far as a run ends there in time: calls that the store holds up are given up after 5 s.
+        for (var (tries, before) = (0, ReportedTwice.Count); tries < MostTries && ReportedTwice.Count == before; tries++)
+        {
+            await EndOfRunAsync(node, Environment.TickCount64, TimeSpan.FromSeconds(30));
+            lab.Postgres.Freeze(frozen: true);
+            List<SeenRun> ended;
+            try
+            {
+                var since = Environment.TickCount64;
+                await EndOfRunAsync(node, since, TimeSpan.FromSeconds(3));
+                await Task.Delay(TimeSpan.FromMilliseconds(500));
+                await lab.Nodes[node].EndAsync(Signals.Kill);
+                ended = recorder.Runs(node).Where(run => run.Answered && run.LastSeen > since).ToList();
+            }
+            finally
+            {
+                lab.Postgres.Freeze(frozen: false);
+            }
+
+            for (var giveUpAt = DateTime.UtcNow.AddSeconds(4); ended.Count > 0 && DateTime.UtcNow < giveUpAt; await Task.Delay(100))
+            {
+                foreach (var run in ended.ToArray())
+                {
+                    if (await load.HasEndedAsync(run.Task))
+                    {
+                        ReportedTwice.Enqueue(run.Task);
+                        ended.Remove(run);
+                    }
+                }
+            }
+
+            lab.Nodes[node].Start();
+            await SeenAgainAsync(kind, node);
+        }
+    }
+
+    /// <summary>Waits until runs on a node have answered since some time; none if that takes too long.</summary>
+    private async Task<List<SeenRun>> EndOfRunAsync(int node, long since, TimeSpan patience)
+    {
+        for (var giveUpAt = DateTime.UtcNow + patience; DateTime.UtcNow < giveUpAt; await Task.Delay(20))
+        {
+            if (recorder.Runs(node).Where(run => run.Answered && run.LastSeen > since).ToList() is { Count: > 0 } runs)
+            {
+                return runs;
+            }
+        }
+
+        return [];
     }
 
     /// <summary>Waits until the region has heard of a node again, counted from when its process was there.</summary>

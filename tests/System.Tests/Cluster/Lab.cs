@@ -10,6 +10,9 @@ namespace GpuTasks.SystemTests;
 /// </summary>
 internal sealed class Lab : IAsyncDisposable
 {
+    /// <summary>Below those that the kernel gives out, so that it is free again whenever the receiver comes back.</summary>
+    private const int ReceiverPort = 11_000;
+
     private static readonly TimeSpan StartPatience = TimeSpan.FromMinutes(2);
     private readonly List<string> engineFolders = [];
     private readonly List<int> gatewayPorts = [];
@@ -31,6 +34,9 @@ internal sealed class Lab : IAsyncDisposable
     public Network Network { get; private set; } = null!;
 
     public PostgresServer Postgres { get; private set; } = null!;
+
+    /// <summary>Hears of ends by HTTP, at the centre.</summary>
+    public WebhookReceiver Receiver { get; private set; } = null!;
 
     public List<Member> Controls { get; } = [];
 
@@ -223,6 +229,7 @@ internal sealed class Lab : IAsyncDisposable
         }
 
         await UnmountAsync(Folder);
+        Receiver?.Dispose();
         if (Postgres is not null)
         {
             await Postgres.DisposeAsync();
@@ -252,6 +259,8 @@ internal sealed class Lab : IAsyncDisposable
     private async Task MakeAsync(int controls, int nodes, int gateways, (string Name, string Value)[] more)
     {
         Network = await Network.MakeAsync(Id, nodes);
+        Receiver = new WebhookReceiver(Network.Centre, ReceiverPort);
+        Receiver.Start();
         var image = Path.Combine(Folder, "echo.tar");
         var engines = MakeEnginesAsync(nodes, image);
         Postgres = await PostgresServer.MakeAsync(Network.Centre, Network.FreePort(), $"gputasks-lab-{Id}-postgres-");
@@ -326,6 +335,8 @@ internal sealed class Lab : IAsyncDisposable
             ("Store:Provider", "PostgreSql"),
             ("Store:ConnectionString", Postgres.ConnectionString),
             ("Store:UseStoreClustering", "true"),
+            ("Webhooks:AllowHttp", "true"),
+            ("Webhooks:AllowedRanges:0", $"{Network.Centre}/32"),
         ];
         return new Member(name, Path.Combine(Folder, $"{name}.log"),
             [.. before, "dotnet", Machine.SiloPath, .. settings.DistinctBy(setting => setting.Name).Select(setting => $"--GpuTasks:{setting.Name}={setting.Value}"),

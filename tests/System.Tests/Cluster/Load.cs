@@ -22,6 +22,9 @@ internal sealed class SentTask(Kind kind, string id)
 
     public string Id => id;
 
+    /// <summary>When its caller first tried to send it, in milliseconds of the monotonic clock.</summary>
+    public long SentAt { get; } = Environment.TickCount64;
+
     /// <summary>True once a caller was told that it is taken.</summary>
     public bool Accepted { get; set; }
 
@@ -45,14 +48,16 @@ internal sealed class Load : IDisposable
     private const string Trace = "/.gputasks/trace";
 
     /// <summary>All functions.</summary>
-    public static readonly string[] Functions = ["mix", "tells", "short", "brief", "hears"];
+    public static readonly string[] Functions = ["mix", "tells", "hooks", "short", "brief", "hears"];
 
     private static readonly Kind[] Kinds =
     [
         new("echo", "mix", _ => """{"mode":"echo"}""", ["Succeeded"], 1, 20),
         new("sleep", "mix", random => Sleep(0.3 + (random.NextDouble() * 3)), ["Succeeded"], 1, 30),
         new("long", "mix", random => Sleep(20 + (random.NextDouble() * 20)), ["Succeeded"], 1, 8),
-        new("told", "tells", random => Sleep(random.NextDouble()), ["Succeeded"], 1, 12),
+        new("told", "tells", random => Sleep(random.NextDouble()), ["Succeeded"], 1, 7),
+        new("hook", "hooks", random => Sleep(random.NextDouble()), ["Succeeded"], 1, 5),
+        new("bad-hook", "hooks", _ => """{"mode":"fail"}""", ["Failed"], 1, 2),
         new("flaky", "mix", _ => """{"mode":"flaky"}""", ["Succeeded"], 2, 5),
         new("failing", "mix", _ => """{"mode":"fail"}""", ["Failed"], 2, 4),
         new("crash", "mix", _ => """{"mode":"crash","exitCode":3}""", ["Failed"], 2, 2),
@@ -68,6 +73,13 @@ internal sealed class Load : IDisposable
     ];
 
     private const int MostBombs = 3;
+
+    /// <summary>
+    /// Callers hold back while so many of their tasks have not ended: three for each of the 16 places for an instance that the two
+    /// nodes have. So there is a queue at all times, and it stays one that can be worked off, however long something was away.
+    /// </summary>
+    private const int MostOpen = 48;
+
     private readonly Lab lab;
     private readonly Random random;
     private readonly Client[] raw;
@@ -104,19 +116,29 @@ internal sealed class Load : IDisposable
         });
         await client.CreateEchoAsync("mix", retries: 1, environment: [("TRACE_FILE", Trace)], change: Small(120));
         await client.CreateEchoAsync("tells", environment: [("TRACE_FILE", Trace)], change: Small(60));
+        await client.CreateEchoAsync("hooks", environment: [("TRACE_FILE", Trace)], change: Small(60));
         await client.CreateEchoAsync("short", environment: [("TRACE_FILE", Trace)], change: Small(3));
         await client.CreateEchoAsync("brief", environment: [("TRACE_FILE", Trace)], change: definition =>
         {
             Small(120)(definition);
             definition["nodeLostTimeout"] = 20;
         });
-        var configured = await client.SendJsonAsync(HttpMethod.Put, "functions/tells/async-invoke-config", new JsonObject
+        var secret = await client.SendAsync(HttpMethod.Post, "/v1/webhooks/secret:rotate");
+        Assert.True(secret.Status == HttpStatusCode.OK, secret.Text);
+        lab.Receiver.Secret = (string)secret.Json["secret"]!;
+        await TellAsync("tells", "acs:fc:local-1:1000000000000001:functions/hears", "onSuccess");
+        await TellAsync("hooks", lab.Receiver.Target.ToString(), "onSuccess", "onFailure");
+
+        async Task TellAsync(string function, string target, params string[] ends)
         {
-            ["asyncTask"] = true,
-            ["maxAsyncRetryAttempts"] = 0,
-            ["destinationConfig"] = new JsonObject { ["onSuccess"] = new JsonObject { ["destination"] = "acs:fc:local-1:1000000000000001:functions/hears" } },
-        });
-        Assert.True(configured.Status == HttpStatusCode.OK, configured.Text);
+            var configured = await client.SendJsonAsync(HttpMethod.Put, $"functions/{function}/async-invoke-config", new JsonObject
+            {
+                ["asyncTask"] = true,
+                ["maxAsyncRetryAttempts"] = 0,
+                ["destinationConfig"] = new JsonObject(ends.Select(end => KeyValuePair.Create(end, (JsonNode?)new JsonObject { ["destination"] = target }))),
+            });
+            Assert.True(configured.Status == HttpStatusCode.OK, configured.Text);
+        }
 
         static Action<JsonObject> Small(int timeout) => definition =>
         {
@@ -127,14 +149,18 @@ internal sealed class Load : IDisposable
     }
 
     /// <summary>Sends tasks of all kinds until told to end; then waits for the callers that still repeat something.</summary>
-    /// <param name="perSecond">How many tasks in a second.</param>
+    /// <param name="perSecond">How many tasks in a second, unless the callers hold back.</param>
     /// <param name="ending">Ends it.</param>
     public async Task RunAsync(double perSecond, CancellationToken ending)
     {
         var watching = Task.WhenAll(Enumerable.Range(0, raw.Length).Select(gateway => WatchAsync(gateway, ending)));
         while (!ending.IsCancellationRequested)
         {
-            callers.Add(SendAsync(PickKind()));
+            if (sent.Values.Count(IsOpen) < MostOpen)
+            {
+                callers.Add(SendAsync(PickKind()));
+            }
+
             await Task.Delay(TimeSpan.FromSeconds(-Math.Log(1 - random.NextDouble()) / perSecond), CancellationToken.None);
         }
 
@@ -152,6 +178,8 @@ internal sealed class Load : IDisposable
 
     /// <summary>Set when the whole test is given up: then nobody repeats anything.</summary>
     private static CancellationToken Aborted => TestContext.Current.CancellationToken;
+
+    private static bool IsOpen(SentTask task) => task.ShownEnd is null;
 
     private static string Sleep(double seconds) => string.Create(CultureInfo.InvariantCulture, $$"""{"mode":"sleep","seconds":{{seconds:0.00}}}""");
 
@@ -263,13 +291,15 @@ internal sealed class Load : IDisposable
         }
     }
 
-    /// <summary>Asks for tasks all the time: that an answer comes, and that what was final stays so.</summary>
+    /// <summary>Asks for tasks all the time: that an answer comes, which of them have ended, and that what was final stays so.</summary>
     private async Task WatchAsync(int gateway, CancellationToken ending)
     {
         var pick = new Random(gateway);
         while (!ending.IsCancellationRequested)
         {
-            var known = sent.Values.Where(task => task.Accepted).ToArray();
+            // Those that ended are as many as there were, and are asked for less often.
+            var wantsOpen = pick.Next(4) > 0;
+            var known = sent.Values.Where(task => task.Accepted && IsOpen(task) == wantsOpen).ToArray();
             if (known.Length > 0)
             {
                 await StatusAsync(known[pick.Next(known.Length)], gateway);
@@ -302,6 +332,17 @@ internal sealed class Load : IDisposable
         {
             return null;
         }
+    }
+
+    /// <summary>True if a task of the load is shown as final by any gateway.</summary>
+    public async Task<bool> HasEndedAsync(string id)
+    {
+        if (sent.TryGetValue(id, out var task))
+        {
+            await Task.WhenAll(Enumerable.Range(0, raw.Length).Select(gateway => StatusAsync(task, gateway)));
+        }
+
+        return task is not null && !IsOpen(task);
     }
 
     /// <summary>A final status never changes.</summary>

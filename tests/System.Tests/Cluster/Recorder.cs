@@ -7,10 +7,11 @@ namespace GpuTasks.SystemTests;
 /// <param name="Id">Unique for each start of a run.</param>
 /// <param name="Task">Task id.</param>
 /// <param name="Instance">Instance that ran it.</param>
+/// <param name="Node">Number of the node that the instance is on, from 0.</param>
 /// <param name="Began">When it began.</param>
 /// <param name="LastSeen">When it last said that it lives.</param>
 /// <param name="Answered">Whether it came to its answer.</param>
-internal sealed record SeenRun(string Id, string Task, string Instance, long Began, long LastSeen, bool Answered);
+internal sealed record SeenRun(string Id, string Task, string Instance, int Node, long Began, long LastSeen, bool Answered);
 
 /// <summary>
 /// Keeps what the functions themselves write about their runs, also after their instances are gone: each instance's trace
@@ -38,11 +39,11 @@ internal sealed partial class Recorder : IAsyncDisposable
         watching = Task.Factory.StartNew(Watch, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
     }
 
-    /// <summary>Every run that was ever seen.</summary>
-    public List<SeenRun> Runs()
+    /// <summary>Every run that was ever seen, on one node or on all.</summary>
+    public List<SeenRun> Runs(int? only = null)
     {
         var runs = new Dictionary<string, SeenRun>();
-        foreach (var path in nodes.SelectMany(node => Directory.EnumerateFiles(KeptOf(node))))
+        foreach (var (node, path) in nodes.SelectMany((node, number) => Directory.EnumerateFiles(KeptOf(node)).Select(path => (number, path))).Where(file => only is null || file.number == only))
         {
             foreach (var line in File.ReadLines(path))
             {
@@ -54,7 +55,7 @@ internal sealed partial class Recorder : IAsyncDisposable
 
                 if (words is ["began", var id, _, var task])
                 {
-                    runs[id] = new SeenRun(id, task, Path.GetFileName(path), at, at, Answered: false);
+                    runs[id] = new SeenRun(id, task, Path.GetFileName(path), node, at, at, Answered: false);
                 }
                 else if (runs.TryGetValue(words[1], out var run) && !run.Answered)
                 {
