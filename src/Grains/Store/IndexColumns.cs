@@ -80,7 +80,4 @@ public interface IIndexed
 {
     /// <summary>The row's index columns; null for an empty state.</summary>
     IndexColumns? Index { get; }
-
-    /// <summary>True if nearly every change of the state changes its index, so that it is not worth knowing when one does not.</summary>
-    bool IndexOftenChanges => false;
 }

@@ -151,9 +151,6 @@ public sealed record TaskState : IIndexed, IHasBlobs<TaskState>
     };
 
     /// <inheritdoc />
-    bool IIndexed.IndexOftenChanges => true;
-
-    /// <inheritdoc />
     public IndexColumns? Index => Key is not { } key || Submission is null ? null : new IndexColumns
     {
         Account = key.Account,

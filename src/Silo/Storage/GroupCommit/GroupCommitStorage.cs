@@ -33,10 +33,7 @@ internal sealed class GroupCommitStorage(IGrainStorage provider, BlobParts parts
         }
 
         Finish(grainState, row, version);
-        if (grainState.State is not IIndexed { IndexOftenChanges: true })
-        {
-            written.AddOrUpdate(grainState, new Written(grainState.ETag!, row.Index));
-        }
+        written.AddOrUpdate(grainState, new Written(grainState.ETag!, row.Index));
     }
 
     public async Task<IReadOnlyList<Exception?>> AddAsync<T>(string stateName, IReadOnlyList<(GrainId Id, IGrainState<T> Row)> rows)
