@@ -87,7 +87,7 @@ public sealed class StreamTests : IAsyncLifetime
     [Fact]
     public async Task A_run_past_its_limit_and_a_function_that_dies_break_the_answer_off()
     {
-        await CreateAsync(timeout: 5);
+        await CreateAsync(timeout: 10);
         using (var late = await OpenAsync("/late"))
         {
             await late.HeadAsync();

@@ -147,9 +147,15 @@ internal sealed class FakeNodeAgent(
 
     public Task<RunReport?> AwaitRunAsync(string runId, TimeSpan wait, CancellationToken cancellationToken) => Task.FromResult<RunReport?>(null);
 
-    public Task<AnswerPart> ReadAnswerAsync(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken) => throw new NotSupportedException();
+    /// <summary>Tells back what it was asked.</summary>
+    public Task<AnswerPart> ReadAnswerAsync(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken) => Task.FromResult(new AnswerPart
+    {
+        Head = new AnswerHead { StatusCode = 206, Headers = [new HttpField(instanceId, runId)] },
+        Data = [(byte)from],
+    });
 
-    public Task<BodyReceipt> SendBodyAsync(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken) => throw new NotSupportedException();
+    public Task<BodyReceipt> SendBodyAsync(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken) =>
+        Task.FromResult(new BodyReceipt(part.From + part.Data.Length, part.Last));
 
     public Task<LogChunk?> ReadLogAsync(TaskKey task, int attempt, long cursor, int limit, CancellationToken cancellationToken) => Task.FromResult<LogChunk?>(null);
 

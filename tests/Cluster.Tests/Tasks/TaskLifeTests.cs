@@ -57,6 +57,17 @@ public sealed class TaskLifeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Parts_of_a_stream_reach_the_node_and_come_back()
+    {
+        var node = cluster.Client.GetGrain<INodeGrain>(Node.Node);
+        var part = await node.ReadAnswer("i", "r", 7, TimeSpan.Zero);
+        Assert.Equal((206, new HttpField("i", "r")), (part.Head!.StatusCode, Assert.Single(part.Head.Headers)));
+        Assert.Equal([7], part.Data);
+        Assert.Null(part.Report);
+        Assert.Equal(new BodyReceipt(8, Closed: true), await node.SendBody("i", "r", new BodyPart { From = 5, Data = [1, 2, 3], Last = true }, TimeSpan.Zero));
+    }
+
+    [Fact]
     public async Task An_answer_beyond_the_records_limit_is_cut_there_and_whole_elsewhere()
     {
         var task = await SubmitAsync(await FunctionAsync(), "long 400000");

@@ -191,6 +191,58 @@ public sealed class AgentDockerTests
     }
 
     [Fact]
+    public async Task A_stream_goes_on_where_it_was_with_another_agent()
+    {
+        await using var harness = await AgentHarness.OnDockerAsync();
+        var id = await harness.LaunchReadyAsync();
+        Assert.True(harness.Platform.Latest(id)!.Streams);
+        var order = harness.RunOf(id, "") with
+        {
+            Task = null,
+            Attempt = 0,
+            Payload = [],
+            Http = new HttpCall { Method = "POST", Target = "/x", Headers = [new HttpField("x-a", "b")] },
+            Streams = true,
+            BodyBytes = -1,
+        };
+        Assert.Equal(StartRunOutcome.Started, await harness.Agent.StartRunAsync(order, Token));
+        var head = (await ReadAsync(-1)).Head!;
+        Assert.Equal(200, head.StatusCode);
+        Assert.Contains(head.Headers, field => field is { Name: "x-echo-target", Value: "/x" });
+        Assert.Equal(new BodyReceipt(5, Closed: false), await SendAsync(0, "first", last: false));
+        Assert.Equal("first", AgentHarness.TextOf((await ReadAsync(0)).Data));
+        await harness.AbandonAsync();
+        await harness.StartAsync();
+
+        // Whatever got no answer is asked for and sent again.
+        Assert.Equal("first", AgentHarness.TextOf((await ReadAsync(0)).Data));
+        Assert.Equal(5, (await SendAsync(0, "first", last: false)).Received);
+        Assert.Equal(11, (await SendAsync(5, "second", last: false)).Received);
+        Assert.Equal("second", AgentHarness.TextOf((await ReadAsync(5)).Data));
+        await SendAsync(11, "", last: true);
+        var report = (await ReadAsync(11)).Report!;
+        Assert.Equal((RunOutcome.Succeeded, 200), (report.Outcome, report.StatusCode));
+        Assert.Equal("firstsecond"[(int)report.ResponseFrom..], AgentHarness.TextOf(report.Response));
+        Assert.True((await SendAsync(11, "late", last: true)).Closed);
+        Assert.Equal(report.Outcome, (await ReadAsync(11)).Report!.Outcome);
+
+        async Task<AnswerPart> ReadAsync(long from)
+        {
+            while (true)
+            {
+                var part = await harness.Agent.ReadAnswerAsync(id, order.RunId, from, TimeSpan.FromSeconds(5), Token);
+                if (part is not { Head: null, Report: null } && (from < 0 || part.Report is not null || part.Data.Length > 0))
+                {
+                    return part;
+                }
+            }
+        }
+
+        Task<BodyReceipt> SendAsync(long from, string text, bool last) => harness.Agent.SendBodyAsync(
+            id, order.RunId, new BodyPart { From = from, Data = System.Text.Encoding.UTF8.GetBytes(text), Last = last }, TimeSpan.FromSeconds(5), Token);
+    }
+
+    [Fact]
     public async Task When_the_store_is_set_back_runs_go_on_and_what_nobody_knows_is_kept()
     {
         await using var harness = await AgentHarness.OnDockerAsync();

@@ -121,6 +121,17 @@ public sealed class RunReportsTests
 {
     private static readonly RunRecord Record = new() { RunId = "t.1", LimitMs = 1_500 };
 
+    [Fact]
+    public void A_relay_that_does_not_say_so_is_not_taken_to_stream()
+    {
+        Assert.False(Box.Parse<RelayStatus>("{\"protocol\":1,\"state\":\"ready\",\"runs\":[]}"u8)!.Streams);
+        Assert.True(Box.Parse<RelayStatus>("{\"protocol\":1,\"streams\":true}"u8)!.Streams);
+    }
+
+    [Fact]
+    public void An_answer_that_nobody_asked_for_any_more_was_given_up_by_its_caller() =>
+        Assert.Equal(RunOutcome.Cancelled, RunReports.Classify(Ended("unread"), Record, null, true).Outcome);
+
     private static RelayRun Ended(string outcome, int status = 0, string fcStatus = "", string message = "") =>
         new() { RunId = "t.1", State = "ended", Outcome = outcome, StatusCode = status, FcStatus = fcStatus, Message = message };
 
