@@ -1,7 +1,6 @@
 using Xunit.Sdk;
 using Xunit.v3;
 
-// Most of these tests wait most of the time. More of them at once than the least of machines has processors for would make each
-// wait longer, and say nothing of the platform.
-[assembly: Parallelization(Mode = ParallelMode.Collections, MaxThreads = 3)]
+// Most of these tests wait most of the time, so two go side by side. More would only make each wait longer on a small machine.
+[assembly: Parallelization(Mode = ParallelMode.Collections, MaxThreads = 2)]
 [assembly: TestCollectionOrderer(typeof(GpuTasks.SystemTests.LongestFirst))]
