@@ -143,12 +143,22 @@ public sealed class TriggerTests : IAsyncLifetime
     {
         await CreateAsync("web", "http", """{"authType":"anonymous","methods":["POST"]}""");
         Stream();
-        server.Platform.Answer = (order, from, _) => Task.FromResult(from < 0
-            ? new AnswerPart { Head = new AnswerHead { StatusCode = 200 }, Data = [1] }
-            : new AnswerPart { Report = Report(order, 0, "") with { Outcome = RunOutcome.Crashed } });
+        var headCame = new TaskCompletionSource();
+        server.Platform.Answer = async (order, from, cancellationToken) =>
+        {
+            if (from < 0)
+            {
+                return new AnswerPart { Head = new AnswerHead { StatusCode = 200 }, Data = [1] };
+            }
+
+            // A connection that is cut off takes with it what its other end has not read.
+            await headCame.Task.WaitAsync(cancellationToken);
+            return new AnswerPart { Report = Report(order, 0, "") with { Outcome = RunOutcome.Crashed } };
+        };
         using (var answer = await PostAsync([]))
         {
             Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+            headCame.SetResult();
             await Assert.ThrowsAnyAsync<HttpRequestException>(() => answer.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken));
         }
 
