@@ -587,11 +587,17 @@ public sealed partial class DispatcherGrain(
 
     private async Task OnLaunchFailedAsync(PooledInstance instance, LaunchFailure failure, DateTimeOffset now)
     {
-        failuresInARow++;
         lastFailure = failure;
         avoidNode = RetryPolicy.Counts(failure.Outcome) ? avoidNode : instance.Lease.Node;
-        var backoff = TimeSpan.FromSeconds(Math.Pow(2, Math.Min(failuresInARow - 1, 6)));
-        launchesAllowedAt = now + (backoff < LongestBackoff ? backoff : LongestBackoff);
+
+        // Instances that were begun together fail together: that is one failure, and only one after its pause is a further one in a row.
+        if (now >= launchesAllowedAt)
+        {
+            failuresInARow++;
+            var backoff = TimeSpan.FromSeconds(Math.Pow(2, Math.Min(failuresInARow - 1, 6)));
+            launchesAllowedAt = now + (backoff < LongestBackoff ? backoff : LongestBackoff);
+        }
+
         LogLaunchFailed(this.GetPrimaryKeyString(), instance.Lease.InstanceId, failure.Outcome, failure.Message);
 
         // As many as the instance would have served hear of it; a synchronous caller hears at once.

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using GpuTasks.Dispatch;
 using GpuTasks.Functions;
@@ -116,6 +117,26 @@ public sealed class WaitTests : IAsyncLifetime
         await UntilReasonAsync(pulling, TaskWaitReason.ImagePulling);
         Node.PullsForEver = false;
         await UntilAsync(async () => (await pulling.Get(includeData: false))!.Status is GpuTaskStatus.Succeeded);
+    }
+
+    [Fact]
+    public async Task Launches_that_fail_together_are_one_failure()
+    {
+        Node.FailLaunches = new LaunchFailure(RunOutcome.EngineError, "The engine is away.");
+        var function = await FunctionAsync(T4, Card / 8);
+        var ids = Enumerable.Range(0, 10).Select(i => $"t{i}").ToArray();
+        await cluster.Client.GetGrain<ITaskBatchGrain>(function).Submit(new TaskBatch([.. ids.Select(id => new NewTask(id, Submission("ok")))]));
+        await UntilAsync(() => Task.FromResult(Node.LaunchCount >= ids.Length));
+        Node.FailLaunches = null;
+
+        // Ten in a row would put the next launch off for a minute.
+        var since = Stopwatch.StartNew();
+        foreach (var id in ids)
+        {
+            await UntilAsync(async () => (await TaskOf(function, id).Get(includeData: false))!.Status is GpuTaskStatus.Succeeded);
+        }
+
+        Assert.InRange(since.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(40));
     }
 
     [Fact]
