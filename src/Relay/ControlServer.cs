@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Text.Json;
@@ -243,10 +244,16 @@ internal sealed class ControlServer(Box box, Instance instance) : IDisposable
             return instance.Find(id) is { State: RunStates.Running } ? Reply.Refuse(404, "no-stream", $"The answer of run {id} is not streamed.") : Ended(id);
         }
 
-        if (from < 0)
+        if (!run.Head.Task.IsCompleted)
         {
+            var since = Stopwatch.GetTimestamp();
             await Task.WhenAny(run.Head.Task, run.Execution, Task.Delay(wait));
-            (from, wait) = (0, TimeSpan.Zero);
+            wait -= Stopwatch.GetElapsedTime(since);
+        }
+
+        if (from < 0 || wait < TimeSpan.Zero)
+        {
+            (from, wait) = (Math.Max(from, 0), TimeSpan.Zero);
         }
 
         if (run.Head.Task is not { IsCompletedSuccessfully: true } head)
