@@ -83,6 +83,10 @@ public static class SiloComposition
                 // Who joins must reach every member. One that died with all who could have voted it out is passed over once it
                 // has missed three of these, so that a cluster that was down as a whole is not held up by a machine that is gone.
                 options.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(5);
+
+                // A silo that was started again declares its former self dead when it reads the table. Where many start at once that write can
+                // lose against another, and until the next reading nobody can join, for the former self answers no one. The default is 60 s.
+                options.TableRefreshTimeout = TimeSpan.FromSeconds(5);
             });
         }
         else
