@@ -33,7 +33,7 @@ export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 MSBUILDDISABLENODEREUSE=1 U
 
 # step WHAT LOG COMMAND... runs a long command with its output in a file. Runs in a job of its own and is waited for,
 # so that a signal to the script is answered at once and not when the command ends. Says every half minute that it goes on.
-current_job=
+current_job= current_ticker=
 step() {
   local what=$1 log=$2 code=0 started=$SECONDS
   shift 2
@@ -42,7 +42,7 @@ step() {
   "$@" </dev/null >"$log" 2>&1 &
   current_job=$!
   (while sleep 30; do say "  still at it: $what ($((SECONDS - started)) s)"; done) </dev/null >/dev/null &
-  local ticker=$!
+  current_ticker=$!
   set +m
   wait "$current_job" || code=$?
   # After a signal it is on its way out, and given time for that; else nothing that it started may outlive it.
@@ -51,8 +51,7 @@ step() {
   fi
   kill -KILL -- "-$current_job" 2>/dev/null || true
   current_job=
-  kill -TERM -- "-$ticker" 2>/dev/null || true
-  wait "$ticker" 2>/dev/null || true
+  stop_ticker
   # Whoever interrupted it needs no account of how it ended.
   [ -z "${interrupted:-}" ] || return 1
   if [ $code -ne 0 ]; then
@@ -61,7 +60,16 @@ step() {
     return 1
   fi
 }
-stop_current_job() { [ -z "$current_job" ] || kill -TERM -- "-$current_job" 2>/dev/null || true; }
+stop_ticker() {
+  [ -n "$current_ticker" ] || return 0
+  kill -TERM -- "-$current_ticker" 2>/dev/null || true
+  wait "$current_ticker" 2>/dev/null || true
+  current_ticker=
+}
+stop_current_job() {
+  stop_ticker
+  [ -z "$current_job" ] || kill -TERM -- "-$current_job" 2>/dev/null || true
+}
 
 # A port of 127.0.0.1 that nobody listens on.
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
