@@ -49,6 +49,7 @@ internal sealed class Instance : IDisposable
     private readonly Dictionary<string, Run> runs = new(StringComparer.Ordinal);
     private readonly CancellationTokenSource probing = new();
     private readonly TaskCompletionSource<int> stopped = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource childEndShown = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Timer killTimer;
     private readonly Timer contactTimer;
     private TaskCompletionSource changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -595,6 +596,9 @@ internal sealed class Instance : IDisposable
             exitCode = exit.ShellCode;
             await Settle(child.AllGone);
             await Settle(log.Finished);
+
+            // Somebody else waits for the same end and writes down how it was: the last status must not be older than that.
+            await Settle(childEndShown.Task);
         }
 
         Task[] open;
@@ -662,6 +666,7 @@ internal sealed class Instance : IDisposable
             Change();
         }
 
+        childEndShown.TrySetResult();
         await probing.CancelAsync();
         await Task.Delay(LastWords);
         Run[] open;
