@@ -75,6 +75,11 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
         }
 
         var retold = await CheckCalledAsync(seen, runs) + CheckTold(seen);
+        if (faults.ReportedTwice.IsEmpty && faults.Happened.Any(fault => fault.Kind == "report-twice"))
+        {
+            Add("report-twice: no report was made twice, so nothing is shown of what happens then");
+        }
+
         await CheckCountsAsync();
         await CheckAccountsAsync();
         await CheckEmptyAsync();
