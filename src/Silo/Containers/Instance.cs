@@ -15,7 +15,6 @@ internal sealed partial class Instance : IDisposable
     private static readonly TimeSpan WholeLook = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan KillMargin = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan OfferPatience = TimeSpan.FromSeconds(60);
-    private static readonly InstanceEnd Preemption = new(RunOutcome.Preempted, OutOfMemory: false, "The platform ended the instance.");
     private static readonly TimeSpan EnginePatience = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan PullNews = TimeSpan.FromSeconds(1);
     private const int DoneLimit = 4_096;
@@ -895,7 +894,7 @@ internal sealed partial class Instance : IDisposable
                 if (document.Ended)
                 {
                     endedByRun |= document.Outcome != "answered";
-                    BeginReport(run, EndBefore(), live: true, shutdown);
+                    BeginReport(run, RunReports.EndOf(memo), live: true, shutdown);
                 }
             }
 
@@ -1107,16 +1106,7 @@ internal sealed partial class Instance : IDisposable
                         : $"The container ended with code {last.ExitCode} before it was ready."));
             }
 
-            var end = memo switch
-            {
-                _ when memo.BootId != services.BootId => new InstanceEnd(RunOutcome.NodeLost, OutOfMemory: false, "The machine was restarted."),
-                { Failure: null, Stop: StopMode.Forced } => Preemption with { OutOfMemory = last is { OutOfMemory: true } },
-                _ => new InstanceEnd(
-                    // The node removes a container only after its runs are told, so somebody else removed this one: no fault of the function.
-                    last is null ? RunOutcome.EngineError : null,
-                    last is { OutOfMemory: true },
-                    memo.Failure?.Message ?? (last is null ? "The instance is gone." : $"The instance ended with code {last.ExitCode}.")),
-            };
+            var end = RunReports.EndOf(memo, memo.BootId != services.BootId, last);
             var overdue = Overdue();
             foreach (var run in runs.Values.ToList())
             {
@@ -1142,14 +1132,6 @@ internal sealed partial class Instance : IDisposable
         await Task.WhenAll(reports);
         shutdown.ThrowIfCancellationRequested(); // Then they may have been given up untold, and everything must stay.
     }
-
-    /// <summary>How the instance is ending while its relay still speaks; null if it is not.</summary>
-    private InstanceEnd? EndBefore() => memo switch
-    {
-        { Failure: { } failure } => new InstanceEnd(CardFault(), OutOfMemory: false, failure.Message),
-        { Stop: StopMode.Forced } => Preemption,
-        _ => null,
-    };
 
     private void BeginReport(Run run, InstanceEnd? end, bool live, CancellationToken shutdown)
     {
@@ -1294,9 +1276,6 @@ internal sealed partial class Instance : IDisposable
             Headers = RunReports.Headers(document?.Headers),
         };
     }
-
-    /// <summary>The class of an end that the card brought: it says more than how the process went down.</summary>
-    private RunOutcome? CardFault() => memo.Failure is { Outcome: RunOutcome.GpuFault or RunOutcome.GpuOutOfMemory } failure ? failure.Outcome : null;
 
     private async Task SendCancelsAsync(CancellationToken cancellationToken)
     {

@@ -29,31 +29,44 @@ internal sealed class RelayClient : IDisposable
     private const int DocumentLimit = 4 << 20;
     private const int StreamPartLimit = 256 << 10;
     private static readonly TimeSpan CallTimeout = TimeSpan.FromSeconds(10);
-    private readonly HttpClient http;
 
-    [SuppressMessage("Reliability", "CA2000", Justification = "The client owns the handler.")]
+    // A relay serves 512 connections, an older one 128; what it does not serve would wait there until another is closed. Streams wait
+    // most of the time, two connections for each of at most 200 runs, and must not keep orders and cancels waiting.
+    private const int MostCalls = 64;
+    private const int MostStreams = 400;
+    private readonly HttpClient calls;
+    private readonly HttpClient streams;
+
     public RelayClient(Box box)
     {
-        var handler = new SocketsHttpHandler
+        calls = ClientOf(box, MostCalls);
+        streams = ClientOf(box, MostStreams);
+    }
+
+    [SuppressMessage("Reliability", "CA2000", Justification = "The client owns the handler.")]
+    private static HttpClient ClientOf(Box box, int connections) => new(
+        new SocketsHttpHandler
         {
             UseProxy = false,
             AllowAutoRedirect = false,
             UseCookies = false,
             MaxResponseHeadersLength = 64,
-            // The relay serves 128; what it does not serve would wait there until another is closed.
-            MaxConnectionsPerServer = 64,
+            MaxConnectionsPerServer = connections,
             PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30),
             ConnectCallback = (_, token) => ConnectAsync(box, token),
-        };
-        http = new HttpClient(handler, disposeHandler: true)
-        {
-            BaseAddress = new Uri("http://relay/"),
-            Timeout = Timeout.InfiniteTimeSpan,
-            MaxResponseContentBufferSize = DocumentLimit,
-        };
-    }
+        },
+        disposeHandler: true)
+    {
+        BaseAddress = new Uri("http://relay/"),
+        Timeout = Timeout.InfiniteTimeSpan,
+        MaxResponseContentBufferSize = DocumentLimit,
+    };
 
-    public void Dispose() => http.Dispose();
+    public void Dispose()
+    {
+        calls.Dispose();
+        streams.Dispose();
+    }
 
     /// <summary>The status once its version exceeds <paramref name="after"/>, or after <paramref name="wait"/>.</summary>
     public Task<RelayStatus> GetStatusAsync(long after, TimeSpan wait, CancellationToken cancellationToken) => GetStatusAsync("", after, wait, cancellationToken);
@@ -96,7 +109,7 @@ internal sealed class RelayClient : IDisposable
     {
         var position = from < 0 ? "" : string.Create(CultureInfo.InvariantCulture, $"from={from}&");
         using var request = new HttpRequestMessage(HttpMethod.Get, string.Create(CultureInfo.InvariantCulture, $"runs/{runId}/answer?{position}waitMs={(long)wait.TotalMilliseconds}"));
-        var (status, body, head) = await SendForHeadAsync(request, wait + CallTimeout, cancellationToken);
+        var (status, body, head) = await SendByAsync(streams, request, wait + CallTimeout, cancellationToken);
         return status switch
         {
             HttpStatusCode.NoContent => (false, null),
@@ -111,7 +124,7 @@ internal sealed class RelayClient : IDisposable
     {
         var path = string.Create(CultureInfo.InvariantCulture, $"runs/{runId}/body?from={from}&last={(last ? 1 : 0)}&waitMs={(long)wait.TotalMilliseconds}");
         using var request = new HttpRequestMessage(HttpMethod.Post, path) { Content = new ByteArrayContent(data) };
-        var (status, body) = await SendAsync(request, wait + CallTimeout, cancellationToken);
+        var (status, body, _) = await SendByAsync(streams, request, wait + CallTimeout, cancellationToken);
         return status switch
         {
             HttpStatusCode.OK when Box.Parse<RelayBodyReceipt>(body) is { } receipt => receipt,
@@ -179,17 +192,17 @@ internal sealed class RelayClient : IDisposable
 
     private async Task<(HttpStatusCode Status, byte[] Body)> SendAsync(HttpRequestMessage request, TimeSpan timeout, CancellationToken cancellationToken)
     {
-        var (status, body, _) = await SendForHeadAsync(request, timeout, cancellationToken);
+        var (status, body, _) = await SendByAsync(calls, request, timeout, cancellationToken);
         return (status, body);
     }
 
-    private async Task<(HttpStatusCode Status, byte[] Body, byte[] Head)> SendForHeadAsync(HttpRequestMessage request, TimeSpan timeout, CancellationToken cancellationToken)
+    private static async Task<(HttpStatusCode Status, byte[] Body, byte[] Head)> SendByAsync(HttpClient client, HttpRequestMessage request, TimeSpan timeout, CancellationToken cancellationToken)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(timeout);
         try
         {
-            using var response = await http.SendAsync(request, HttpCompletionOption.ResponseContentRead, limit.Token);
+            using var response = await client.SendAsync(request, HttpCompletionOption.ResponseContentRead, limit.Token);
             var head = response.Headers.TryGetValues("x-gputasks-answer", out var values) ? string.Concat(values) : "";
             var bytes = new byte[head.Length];
             return (response.StatusCode, await response.Content.ReadAsByteArrayAsync(limit.Token), Convert.TryFromBase64String(head, bytes, out var size) ? bytes[..size] : []);

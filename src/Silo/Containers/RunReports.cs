@@ -49,6 +49,34 @@ internal static class RunReports
 
     private const int MessageLimit = 2_000;
 
+    /// <summary>How an instance is ending while its relay still speaks; null if it is not.</summary>
+    public static InstanceEnd? EndOf(InstanceMemo memo) => memo switch
+    {
+        // What the card did says more than how the process went down.
+        { Failure: { Outcome: RunOutcome.GpuFault or RunOutcome.GpuOutOfMemory } failure } => new InstanceEnd(failure.Outcome, OutOfMemory: false, failure.Message),
+        { Failure: { } failure } => new InstanceEnd(null, OutOfMemory: false, failure.Message),
+        { Stop: StopMode.Forced } => new InstanceEnd(RunOutcome.Preempted, OutOfMemory: false, "The platform ended the instance."),
+        _ => null,
+    };
+
+    /// <summary>How an instance has ended.</summary>
+    /// <param name="memo">What is known of it.</param>
+    /// <param name="rebooted">Whether the machine was restarted since its container was started.</param>
+    /// <param name="last">What is left of its container, or null.</param>
+    public static InstanceEnd EndOf(InstanceMemo memo, bool rebooted, ContainerInfo? last)
+    {
+        if (rebooted)
+        {
+            return new InstanceEnd(RunOutcome.NodeLost, OutOfMemory: false, "The machine was restarted.");
+        }
+
+        var end = EndOf(memo)
+            ?? new InstanceEnd(null, OutOfMemory: false, last is null ? "The instance is gone." : string.Create(CultureInfo.InvariantCulture, $"The instance ended with code {last.ExitCode}."));
+
+        // The node removes a container only after its runs are told, so somebody else removed one that is gone: no fault of the function.
+        return end with { Fault = end.Fault ?? (last is null ? RunOutcome.EngineError : null), OutOfMemory = last is { OutOfMemory: true } };
+    }
+
     /// <summary>Class and message of a run's end.</summary>
     /// <param name="run">The relay's document; one that does not say "ended" means that the instance went first. Null if there is none.</param>
     /// <param name="record">The agent's own record.</param>

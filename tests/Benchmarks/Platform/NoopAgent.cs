@@ -19,6 +19,7 @@ namespace GpuTasks.Benchmarks.Platform;
 /// </summary>
 internal sealed class NoopAgent(IGrainFactory grains, IOptions<SiloOptions> silo) : BackgroundService, INodeAgent
 {
+    private const string NoStreams = "Runs of the no-op runner do not stream; its instances say so, and nobody asks.";
     private readonly ConcurrentDictionary<string, LaunchOrder> instances = new();
     private readonly ConcurrentDictionary<string, RunOrder> runs = new();
     private readonly Channel<RunOrder> ending = Channel.CreateUnbounded<RunOrder>();
@@ -86,9 +87,11 @@ internal sealed class NoopAgent(IGrainFactory grains, IOptions<SiloOptions> silo
 
     public Task<RunReport?> AwaitRunAsync(string runId, TimeSpan wait, CancellationToken cancellationToken) => Task.FromResult<RunReport?>(null);
 
-    public Task<AnswerPart> ReadAnswerAsync(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken) => throw new NotSupportedException();
+    public Task<AnswerPart> ReadAnswerAsync(string instanceId, string runId, long from, TimeSpan wait, CancellationToken cancellationToken) =>
+        throw new NotSupportedException(NoStreams);
 
-    public Task<BodyReceipt> SendBodyAsync(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken) => throw new NotSupportedException();
+    public Task<BodyReceipt> SendBodyAsync(string instanceId, string runId, BodyPart part, TimeSpan wait, CancellationToken cancellationToken) =>
+        throw new NotSupportedException(NoStreams);
 
     public Task<LogChunk?> ReadLogAsync(TaskKey task, int attempt, long cursor, int limit, CancellationToken cancellationToken) => Task.FromResult<LogChunk?>(null);
 

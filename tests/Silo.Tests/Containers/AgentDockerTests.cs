@@ -196,15 +196,7 @@ public sealed class AgentDockerTests
         await using var harness = await AgentHarness.OnDockerAsync();
         var id = await harness.LaunchReadyAsync();
         Assert.True(harness.Platform.Latest(id)!.Streams);
-        var order = harness.RunOf(id, "") with
-        {
-            Task = null,
-            Attempt = 0,
-            Payload = [],
-            Http = new HttpCall { Method = "POST", Target = "/x", Headers = [new HttpField("x-a", "b")] },
-            Streams = true,
-            BodyBytes = -1,
-        };
+        var order = StreamOf(harness, id);
         Assert.Equal(StartRunOutcome.Started, await harness.Agent.StartRunAsync(order, Token));
         var head = (await ReadAsync(-1)).Head!;
         Assert.Equal(200, head.StatusCode);
@@ -241,6 +233,44 @@ public sealed class AgentDockerTests
         Task<BodyReceipt> SendAsync(long from, string text, bool last) => harness.Agent.SendBodyAsync(
             id, order.RunId, new BodyPart { From = from, Data = System.Text.Encoding.UTF8.GetBytes(text), Last = last }, TimeSpan.FromSeconds(5), Token);
     }
+
+    [Fact]
+    public async Task Streams_that_wait_keep_no_order_waiting()
+    {
+        await using var harness = await AgentHarness.OnDockerAsync();
+        var id = await harness.LaunchReadyAsync(spec => spec with { InstanceConcurrency = 100 });
+        var streams = Enumerable.Range(0, 90).Select(_ => StreamOf(harness, id)).ToList();
+        foreach (var stream in streams)
+        {
+            Assert.Equal(StartRunOutcome.Started, await harness.Agent.StartRunAsync(stream, Token));
+        }
+
+        // Nothing is sent to them, so nothing comes back.
+        await Task.WhenAll(streams.Select(HeadAsync));
+        var reads = streams.ConvertAll(stream => harness.Agent.ReadAnswerAsync(id, stream.RunId, 0, TimeSpan.FromSeconds(10), Token));
+        await Task.Delay(500, Token);
+        var first = await Task.WhenAny([.. reads, AnsweredAsync()]);
+        Assert.DoesNotContain(first, reads);
+
+        async Task HeadAsync(RunOrder stream)
+        {
+            while ((await harness.Agent.ReadAnswerAsync(id, stream.RunId, -1, TimeSpan.FromSeconds(5), Token)).Head is null)
+            {
+            }
+        }
+
+        async Task AnsweredAsync() => await harness.ReportOfAsync(await harness.StartRunAsync(id, new { mode = "echo", text = "now" }));
+    }
+
+    private static RunOrder StreamOf(AgentHarness harness, string id) => harness.RunOf(id, "") with
+    {
+        Task = null,
+        Attempt = 0,
+        Payload = [],
+        Http = new HttpCall { Method = "POST", Target = "/x", Headers = [new HttpField("x-a", "b")] },
+        Streams = true,
+        BodyBytes = -1,
+    };
 
     [Fact]
     public async Task When_the_store_is_set_back_runs_go_on_and_what_nobody_knows_is_kept()

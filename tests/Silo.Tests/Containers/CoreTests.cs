@@ -182,6 +182,30 @@ public sealed class RunReportsTests
         Assert.Equal(RunOutcome.Preempted, RunReports.Classify(Ended("crashed"), Record, new(RunOutcome.Preempted, false, "off"), true).Outcome);
 
     [Theory]
+    [InlineData(RunOutcome.GpuFault, RunOutcome.GpuFault)]
+    [InlineData(RunOutcome.GpuOutOfMemory, RunOutcome.GpuOutOfMemory)]
+    [InlineData(RunOutcome.Crashed, null)]
+    public void What_the_card_did_stands_whether_or_not_the_relay_lived_to_tell_the_end(RunOutcome failure, RunOutcome? fault)
+    {
+        var memo = new InstanceMemo { Failure = new LaunchFailure(failure, "why"), Stop = StopMode.Forced };
+        var exited = new ContainerInfo("c", "i", ContainerState.Exited, new Dictionary<string, string>()) { ExitCode = 137 };
+        Assert.Equal(new InstanceEnd(fault, false, "why"), RunReports.EndOf(memo));
+        Assert.Equal(new InstanceEnd(fault, false, "why"), RunReports.EndOf(memo, rebooted: false, exited));
+        Assert.Equal(new InstanceEnd(fault ?? RunOutcome.EngineError, false, "why"), RunReports.EndOf(memo, rebooted: false, null));
+        Assert.Equal(RunOutcome.NodeLost, RunReports.EndOf(memo, rebooted: true, exited).Fault);
+    }
+
+    [Fact]
+    public void An_instance_that_the_platform_ended_was_preempted_and_any_other_tells_its_code()
+    {
+        var exited = new ContainerInfo("c", "i", ContainerState.Exited, new Dictionary<string, string>()) { ExitCode = 3, OutOfMemory = true };
+        Assert.Null(RunReports.EndOf(new InstanceMemo()));
+        Assert.Equal((RunOutcome.Preempted, true), (RunReports.EndOf(new InstanceMemo { Stop = StopMode.Forced }, rebooted: false, exited) is { Fault: { } fault, OutOfMemory: var oom } ? (fault, oom) : default));
+        Assert.Equal(new InstanceEnd(null, true, "The instance ended with code 3."), RunReports.EndOf(new InstanceMemo(), rebooted: false, exited));
+        Assert.Equal(RunOutcome.EngineError, RunReports.EndOf(new InstanceMemo(), rebooted: false, null).Fault);
+    }
+
+    [Theory]
     [InlineData(false, false, false, RunOutcome.Crashed)]
     [InlineData(false, true, false, RunOutcome.HostOutOfMemory)]
     [InlineData(true, false, false, RunOutcome.Preempted)]
