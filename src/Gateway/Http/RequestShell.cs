@@ -1,4 +1,3 @@
-using System.Data.Common;
 using System.Globalization;
 using GpuTasks.Nodes;
 using GpuTasks.Store;
@@ -16,6 +15,8 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
 
     /// <summary>Item of a request whose errors carry <c>X-Fc-Error-Type</c>: its value.</summary>
     public const string ErrorTypeItem = "X-Fc-Error-Type";
+
+    private static readonly string[] OutageNamespaces = ["Npgsql.", "Microsoft.Data.Sqlite.", "Polly.Timeout."];
 
     /// <summary>Id of the request, as answered in <c>X-Fc-Request-Id</c>.</summary>
     public static string RequestIdOf(HttpContext http) => (string)http.Items[RequestIdHeader]!;
@@ -112,14 +113,8 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
     {
         ApiException error => error,
         BadHttpRequestException bad => Malformed(bad.StatusCode, bad.Message),
-        OrleansException or StoreUnavailableException or TimeoutException or NodeUnavailableException or DbException => ApiErrors.Unavailable(),
-
-        // A fault whose type this process does not have.
-        UnavailableExceptionFallbackException { ExceptionType: { } type }
-            when IsOutage(type) => ApiErrors.Unavailable(),
-
-        // One that could not even be sent: its own type has no codec in the silo.
-        CodecNotFoundException { Message: var message } when IsOutage(message) => ApiErrors.Unavailable(),
+        OrleansException or StoreUnavailableException or TimeoutException or NodeUnavailableException => ApiErrors.Unavailable(),
+        _ when IsOutage(TypeName(e)) => ApiErrors.Unavailable(),
 
         // The platform gave the call up, not the caller: a silo or this process is going down.
         OperationCanceledException => ApiErrors.Unavailable(),
@@ -127,10 +122,10 @@ internal sealed partial class RequestShell(RequestDelegate next, ILogger<Request
     };
 
     /// <summary>Exceptions of the database drivers, and of a placement that took too long while silos came and went.</summary>
-    private static bool IsOutage(string text) =>
-        text.Contains("Npgsql.", StringComparison.Ordinal)
-        || text.Contains("Microsoft.Data.Sqlite.", StringComparison.Ordinal)
-        || text.Contains("Polly.Timeout.", StringComparison.Ordinal);
+    private static bool IsOutage(string type) => OutageNamespaces.Any(prefix => type.StartsWith(prefix, StringComparison.Ordinal));
+
+    /// <summary>The name of the type that was thrown in the silo, which this process may not have.</summary>
+    private static string TypeName(Exception e) => (e as UnavailableExceptionFallbackException)?.ExceptionType ?? e.GetType().FullName ?? "";
 
     /// <summary>An answer that some part gave without saying why, such as 405 of the router.</summary>
     private static ApiException Unexplained(HttpContext http) => http.Response.StatusCode switch

@@ -3,6 +3,7 @@ using GpuTasks.Store;
 using Microsoft.Extensions.Options;
 using Npgsql;
 using Orleans.Configuration;
+using Orleans.Serialization;
 using Orleans.Storage;
 
 namespace GpuTasks.Storage;
@@ -27,6 +28,8 @@ public static class StoreSiloBuilderExtensions
             throw new OptionsValidationException(nameof(StoreOptions), typeof(StoreOptions), faults);
         }
 
+        // What a database's driver throws, or carries inside, has no serializer; without this the caller hears that, and not what went wrong.
+        builder.Services.Configure<ExceptionSerializationOptions>(o => o.SupportedExceptionTypeFilter = _ => true);
         builder.Services.AddSingleton(_ => new StoreDatabase(options));
         builder.Services.AddSingleton(services => new SecretProtector(secrets ?? new SecretOptions(), services.GetRequiredService<StoreDatabase>()));
         builder.Services.AddSingleton(services => new SystemTextJsonStorageSerializer(services.GetRequiredService<SecretProtector>()));

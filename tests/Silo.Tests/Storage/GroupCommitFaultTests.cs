@@ -1,6 +1,9 @@
 using GpuTasks.Storage;
 using GpuTasks.Store;
 using GpuTasks.Tasks;
+using Microsoft.Extensions.DependencyInjection;
+using Orleans.Serialization;
+using Orleans.Serialization.Invocation;
 using Orleans.Storage;
 
 namespace GpuTasks.Tests.Storage;
@@ -93,6 +96,13 @@ public sealed class GroupCommitFaultOnPostgreSqlTests(PostgreSqlStore store) : G
             await transaction.RollbackAsync(Cancel);
         }
 
+        await Task.WhenAll(writes).ContinueWith(_ => { }, Cancel, TaskContinuationOptions.None, TaskScheduler.Default);
+        foreach (var fault in writes.Select(write => write.Exception?.InnerException).OfType<Exception>())
+        {
+            var heard = AtTheCaller(fault);
+            Assert.Equal((fault.GetType(), fault.Message, fault.InnerException?.Message), (heard.GetType(), heard.Message, heard.InnerException?.Message));
+        }
+
         var outcomes = await Task.WhenAll(writes.Select(OutcomeAsync));
         Assert.Contains("unknown", outcomes);
         for (var i = 0; i < 5; i++)
@@ -102,6 +112,15 @@ public sealed class GroupCommitFaultOnPostgreSqlTests(PostgreSqlStore store) : G
             await UpdateAsync(read, t => t with { Attempt = 7 });
             Assert.Equal(7, (await ReadAsync($"t{i}")).State.Attempt);
         }
+    }
+
+    [Fact]
+    public async Task A_fault_of_the_driver_reaches_the_caller_of_a_grain()
+    {
+        var fault = await Assert.ThrowsAsync<Npgsql.PostgresException>(() => Store.Database.QueryAsync("select 1 / 0", [], r => r.GetInt32(0), Cancel));
+        var heard = AtTheCaller(fault);
+        Assert.IsType<Npgsql.PostgresException>(heard);
+        Assert.Contains("PostgresException", heard.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -142,6 +161,13 @@ public sealed class GroupCommitFaultOnPostgreSqlTests(PostgreSqlStore store) : G
     }
 
     protected override string RefuseBad => "alter table grain_state add constraint refuse_bad check (task_id <> 'bad')";
+
+    /// <summary>What a client is told when a grain throws this.</summary>
+    private Exception AtTheCaller(Exception fault)
+    {
+        var sent = Store.Services.GetRequiredService<Serializer>().SerializeToArray(Response.FromException(fault));
+        return Store.Client.ServiceProvider.GetRequiredService<Serializer>().Deserialize<Response>(sent)!.Exception!;
+    }
 
     private async Task CutFlushAsync()
     {

@@ -1,11 +1,12 @@
 using System.Globalization;
 using System.Net;
 using System.Text;
+using System.Text.RegularExpressions;
 
 namespace GpuTasks.SystemTests;
 
 /// <summary>Proves at the end, and looks all the while, that what must always hold did hold.</summary>
-internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faults)
+internal sealed partial class Checker(Lab lab, Load load, Recorder recorder, Faults faults)
 {
     private const int GraceMs = 10_000;
     private readonly List<string> violations = [];
@@ -343,6 +344,10 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
         foreach (var violation in violations)
         {
             text.AppendLine($"  {violation}");
+            foreach (var line in RequestId().Match(violation) is { Success: true } request ? lab.SaidOf(request.Value) : [])
+            {
+                text.AppendLine($"    | {line}");
+            }
         }
 
         Figure("chaos.violations", violations.Count, "count");
@@ -396,6 +401,9 @@ internal sealed class Checker(Lab lab, Load load, Recorder recorder, Faults faul
             violations.Add(violation);
         }
     }
+
+    [GeneratedRegex(@"(?<=""RequestId"":"")r[0-9a-f]{32}")]
+    private static partial Regex RequestId();
 
     private static long MemoryMiB(int process)
     {

@@ -201,6 +201,10 @@ internal sealed class Lab : IAsyncDisposable
             .Max())!;
     }
 
+    /// <summary>What members said of a request that failed: the line with its id, and the beginning of the exception after it.</summary>
+    public IEnumerable<string> SaidOf(string requestId) =>
+        Members.Where(member => File.Exists(member.Log)).SelectMany(member => File.ReadLines(member.Log).SkipWhile(line => !line.Contains(requestId, StringComparison.Ordinal)).Take(12));
+
     /// <summary>Keeps what every member said, if somebody wants to understand it.</summary>
     public void KeepLogs()
     {
