@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Diagnostics;
 using System.Globalization;
 
 namespace GpuTasks.Storage;
@@ -13,10 +14,17 @@ internal sealed partial class StoreMigrator(StoreDatabase database, IReadOnlyLis
     private const string AdvisoryLock = "select pg_advisory_xact_lock(5279803104417310977)";
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);
 
+    /// <summary>So long a database that cannot be reached is waited for, so that a machine may start before its database.</summary>
+    private static readonly TimeSpan ConnectPatience = TimeSpan.FromMinutes(1);
+
+    // The system's own attempts at a connection come further and further apart.
+    private static readonly TimeSpan ConnectTry = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan ConnectPause = TimeSpan.FromMilliseconds(500);
+
     /// <exception cref="StoreVersionException">The database is newer, was changed by hand, or belongs to another service.</exception>
     public async Task MigrateAsync(string service, CancellationToken cancellationToken)
     {
-        await using var connection = await database.DataSource.OpenConnectionAsync(cancellationToken);
+        await using var connection = await ConnectAsync(cancellationToken);
         if (database.Provider == StoreProvider.PostgreSql)
         {
             await MigratePostgreSqlAsync(connection, service, cancellationToken);
@@ -24,6 +32,24 @@ internal sealed partial class StoreMigrator(StoreDatabase database, IReadOnlyLis
         else
         {
             await MigrateSqliteAsync(connection, service, cancellationToken);
+        }
+    }
+
+    private async Task<DbConnection> ConnectAsync(CancellationToken cancellationToken)
+    {
+        for (var began = Stopwatch.GetTimestamp(); ; await Task.Delay(ConnectPause, cancellationToken))
+        {
+            using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+            limit.CancelAfter(ConnectTry);
+            try
+            {
+                return await database.DataSource.OpenConnectionAsync(limit.Token);
+            }
+            catch (Exception e) when (e is OperationCanceledException or DbException { IsTransient: true }
+                && !cancellationToken.IsCancellationRequested && Stopwatch.GetElapsedTime(began) < ConnectPatience)
+            {
+                LogAway(logger, e.Message);
+            }
         }
     }
 
@@ -167,6 +193,9 @@ internal sealed partial class StoreMigrator(StoreDatabase database, IReadOnlyLis
 
         await command.ExecuteNonQueryAsync(cancellationToken);
     }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The database cannot be reached yet, and is tried again: {Why}")]
+    private static partial void LogAway(ILogger logger, string why);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Applying store step {Step}.")]
     private static partial void LogApplying(ILogger logger, string step);

@@ -1,5 +1,6 @@
 using GpuTasks.Storage;
 using Microsoft.Extensions.Logging.Abstractions;
+using Npgsql;
 
 namespace GpuTasks.Tests.Storage;
 
@@ -17,15 +18,40 @@ public sealed class StoreMigratorOnPostgreSqlTests : StoreMigratorTests
         : base(new PostgreSqlStore())
     {
     }
+
+    [Fact]
+    public async Task A_database_that_takes_no_callers_yet_is_waited_for()
+    {
+        var name = new NpgsqlConnectionStringBuilder(Options.ConnectionString).Database;
+        await PostgreSqlStore.ExecuteOnServerAsync($"alter database {name} with allow_connections false");
+        var start = MigrateAsync(Scripts);
+        await Task.Delay(TimeSpan.FromSeconds(1), Cancel);
+        Assert.False(start.IsCompleted);
+        await PostgreSqlStore.ExecuteOnServerAsync($"alter database {name} with allow_connections true");
+        await start;
+        Assert.Equal(Scripts.Select(s => s.Number), await NumbersAsync());
+    }
+
+    [Fact]
+    public async Task A_password_that_is_wrong_is_told_at_once()
+    {
+        var wrong = new NpgsqlConnectionStringBuilder(Options.ConnectionString) { Password = "wrong" };
+        await using var closed = new StoreDatabase(new StoreOptions { Provider = StoreProvider.PostgreSql, ConnectionString = wrong.ToString() });
+        var e = await Assert.ThrowsAsync<PostgresException>(
+            () => new StoreMigrator(closed, Scripts, NullLogger<StoreMigrator>.Instance).MigrateAsync("s", Cancel));
+        Assert.Equal(PostgresErrorCodes.InvalidPassword, e.SqlState);
+    }
 }
 
 public abstract class StoreMigratorTests(TestStore store) : IAsyncLifetime
 {
     private StoreDatabase? database;
 
-    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+    protected static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    private IReadOnlyList<StoreScript> Scripts => StoreScript.For(database!.Provider);
+    protected StoreOptions Options => database!.Options;
+
+    private protected IReadOnlyList<StoreScript> Scripts => StoreScript.For(database!.Provider);
 
     public async ValueTask InitializeAsync()
     {
@@ -146,10 +172,10 @@ public abstract class StoreMigratorTests(TestStore store) : IAsyncLifetime
         StoreScript.Parse("0001_a.sql", "a\nb\n").Checksum,
         StoreScript.Parse("0001_a.sql", "a\r\nb\r\n").Checksum);
 
-    private Task MigrateAsync(IReadOnlyList<StoreScript> scripts) =>
+    private protected Task MigrateAsync(IReadOnlyList<StoreScript> scripts) =>
         new StoreMigrator(database!, scripts, NullLogger<StoreMigrator>.Instance).MigrateAsync("s", Cancel);
 
-    private async Task<List<int>> NumbersAsync() => (await ReadAsync("select number from store_version order by number")).ConvertAll(n => (int)n);
+    protected async Task<List<int>> NumbersAsync() => (await ReadAsync("select number from store_version order by number")).ConvertAll(n => (int)n);
 
     private Task<List<long>> ReadAsync(string text) => database!.QueryAsync(text, [], r => Convert.ToInt64(r.GetValue(0)), Cancel);
 }
