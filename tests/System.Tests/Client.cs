@@ -187,6 +187,10 @@ internal sealed class Client : IDisposable
     public Task<Answer> LogsAsync(string function, string id, long cursor = 0) =>
         SendAsync(HttpMethod.Get, $"/v1/functions/{function}/tasks/{id}/logs?cursor={cursor.ToString(CultureInfo.InvariantCulture)}");
 
+    /// <summary>Waits until the function has begun with a task, which is Running before its run is ordered.</summary>
+    public Task BegunAsync(string function, string id) => Eventually.ComesAsync(
+        $"the run of {id}", Patience, () => LogsAsync(function, id), log => log.Text.Contains("Invoke Start", StringComparison.Ordinal));
+
     public async Task DeleteAsync(string function)
     {
         var answer = await SendAsync(HttpMethod.Delete, $"functions/{function}");

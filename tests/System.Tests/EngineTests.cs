@@ -22,6 +22,7 @@ public sealed class EngineTests
             await platform.Client.CreateEchoAsync("survivor");
             await platform.Client.AcceptedAsync("survivor", "t1", """{"mode":"sleep","seconds":12}""");
             var running = await platform.Client.UntilAsync("survivor", "t1", "Running");
+            await platform.Client.BegunAsync("survivor", "t1");
 
             var pid = int.Parse(await File.ReadAllTextAsync(new Uri(host).LocalPath.Replace("docker.sock", "dockerd.pid", StringComparison.Ordinal), TestContext.Current.CancellationToken), CultureInfo.InvariantCulture);
             using (var engine = Process.GetProcessById(pid))

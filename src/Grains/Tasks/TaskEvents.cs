@@ -58,7 +58,8 @@ public sealed record RunEnded(DateTimeOffset At, RunReport Report) : AttemptEven
 /// <summary>The node proved that it has no such run and never will again: it did not begin, or was lost with its instance.</summary>
 /// <param name="At">When.</param>
 /// <param name="Attempt">Which attempt.</param>
-public sealed record RunLost(DateTimeOffset At, int Attempt) : AttemptEvent(At, Attempt);
+/// <param name="Why">Told to the task's owner.</param>
+public sealed record RunLost(DateTimeOffset At, int Attempt, string Why = "The instance that ran it is gone.") : AttemptEvent(At, Attempt);
 
 /// <summary>The destination was told.</summary>
 /// <param name="At">When.</param>

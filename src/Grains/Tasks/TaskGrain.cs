@@ -484,7 +484,12 @@ public sealed partial class TaskGrain(
             var outcome = await node.StartRun(RunOrderFor(slot, runId));
             contactLostSince = null;
             KnownFor();
-            return outcome is StartRunOutcome.Started ? null : new RunLost(clock.GetUtcNow(), attempt);
+            return outcome switch
+            {
+                StartRunOutcome.Started => null,
+                StartRunOutcome.Busy => new RunLost(clock.GetUtcNow(), attempt, "It did not begin: its instance had no place for it."),
+                _ => new RunLost(clock.GetUtcNow(), attempt),
+            };
         }
 
         var known = await node.CancelRun(slot.InstanceId, runId);

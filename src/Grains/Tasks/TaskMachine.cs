@@ -68,7 +68,7 @@ public static class TaskMachine
         (Stopping, RunEnded x) => End(WithReport(s, x), e, Stopped, ""),
         (Stopping, RunLost) => End(s, e, Stopped, ""),
         (Running, RunEnded x) => AfterFailure(WithReport(s, x), e, OutcomeOf(s, x), MessageOf(s, x), FreeSlot),
-        (Running, RunLost) => AfterFailure(s, e, RunOutcome.NodeLost, "The instance that ran it is gone.", FreeSlot),
+        (Running, RunLost x) => AfterFailure(s, e, RunOutcome.NodeLost, x.Why, FreeSlot),
         (_, DestinationTold) when s.Outbox is not null => s with { DestinationStatus = "Succeeded", Outbox = null, WakeAt = null, Pending = TaskEffects.None },
         (_, DestinationMissed x) when s.Outbox is { } entry => Miss(s, entry, x),
         (_, RedeliveryRequested) when s.DeadLetter is { } dead => s with

@@ -331,7 +331,7 @@ internal sealed partial class Instance : IDisposable
                         return StartRunOutcome.InstanceGone;
                     }
 
-                    if (state != InstanceState.Ready)
+                    if (state != InstanceState.Ready && !memo.WasReady)
                     {
                         return StartRunOutcome.Busy;
                     }
@@ -341,9 +341,10 @@ internal sealed partial class Instance : IDisposable
                     // Handed over before, and the relay may have taken it: how it ended is told with the instance's end.
                     return StartRunOutcome.Started;
                 }
-                else if (phase is Phase.BringUp)
+
+                if (phase is Phase.BringUp)
                 {
-                    // An earlier agent handed it over, and only the relay knows whether it arrived.
+                    // It was ready in the time of an earlier agent, and whether it took this run, or can take it, only its relay knows.
                     throw new TimeoutException($"Instance '{Id}' is being found again and cannot tell yet what became of run '{order.RunId}'. Give the same order again.");
                 }
 

@@ -249,7 +249,8 @@ public sealed class TaskMachineTests
         while (!s.Status.IsFinal())
         {
             s = TaskMachine.Apply(s, new SlotAssigned(T0, Slot("a" + ++attempts)));
-            s = TaskMachine.Apply(s, new RunLost(T0, attempts));
+            s = TaskMachine.Apply(s, new RunLost(T0, attempts, "no place"));
+            Assert.Equal("""{"Error":"NodeLost","Message":"no place"}""", s.Events[^1].Detail);
             s = TaskMachine.Apply(s, new WakeTimeReached(T0.AddMinutes(1)));
         }
 

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using GpuTasks.Containers;
 using GpuTasks.Nodes;
 using GpuTasks.Quota;
@@ -187,6 +188,34 @@ public sealed class AgentFencingTests
         var id = await harness.LaunchAsync();
         await AgentHarness.UntilAsync(() => engine.FindAsync(id, false, Token).Result?.State == ContainerState.Running, "it runs");
         Assert.Null(harness.Platform.Latest(id)?.Failure);
+    }
+
+    /// <summary>An agent may die between the durable start of a task and its order; the next one must not cost the task an attempt.</summary>
+    [Fact]
+    public async Task A_run_that_the_earlier_agent_never_heard_of_is_not_refused_while_its_instance_is_found_again()
+    {
+        var engine = new FakeEngine();
+        await using var harness = await AgentHarness.OnFakeAsync(engine, options => options.RelaySilence = TimeSpan.FromSeconds(5));
+        var id = await harness.LaunchAsync();
+        await AgentHarness.UntilAsync(() => harness.Platform.Latest(id)?.State == InstanceState.Starting, "it starts");
+        await harness.AbandonAsync();
+        var path = Path.Combine(harness.FolderOf(id), "memo.json");
+        var memo = JsonNode.Parse(await File.ReadAllTextAsync(path, Token))!;
+        memo["WasReady"] = true;
+        await File.WriteAllTextAsync(path, memo.ToJsonString(), Token);
+
+        var found = new TaskCompletionSource();
+        engine.Finding = found.Task;
+        await harness.StartAsync(waitUntilAdopted: false);
+        var order = harness.RunOf(id, new { mode = "echo" });
+        var meanwhile = await Record.ExceptionAsync(() => harness.Agent.StartRunAsync(order, Token));
+        found.SetResult();
+        Assert.Contains("being found again", Assert.IsType<TimeoutException>(meanwhile).Message, StringComparison.Ordinal);
+
+        // Found, it is handed the order; that nothing answers there is the fake's fault.
+        await AgentHarness.UntilAsync(() => harness.Platform.Latest(id)?.State == InstanceState.Ready, "it is found");
+        var e = await Assert.ThrowsAsync<TimeoutException>(() => harness.Agent.StartRunAsync(order, Token));
+        Assert.Contains("did not confirm", e.Message, StringComparison.Ordinal);
     }
 
     [Fact]

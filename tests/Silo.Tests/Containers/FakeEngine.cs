@@ -19,6 +19,9 @@ internal sealed class FakeEngine : IContainerEngine
     /// <summary>Thrown by the next calls of that name, once each.</summary>
     public Dictionary<string, Queue<EngineException>> Failures { get; } = [];
 
+    /// <summary>Until it completes, no container is found or missed.</summary>
+    public Task Finding { get; set; } = Task.CompletedTask;
+
     public List<ContainerPlan> Plans { get; } = [];
 
     public int Pulls { get; private set; }
@@ -93,8 +96,11 @@ internal sealed class FakeEngine : IContainerEngine
     public Task RemoveAsync(string name, CancellationToken cancellationToken) => Do("remove", () =>
         containers.Remove(containers.Values.FirstOrDefault(found => found.Name == name || found.Id == name)?.Name ?? ""));
 
-    public Task<ContainerInfo?> FindAsync(string name, bool measure, CancellationToken cancellationToken) => Do("find", () =>
-        containers.GetValueOrDefault(name) is { } found ? found with { WrittenBytes = measure ? 0 : null } : null);
+    public async Task<ContainerInfo?> FindAsync(string name, bool measure, CancellationToken cancellationToken)
+    {
+        await Finding.WaitAsync(cancellationToken);
+        return await Do("find", () => containers.GetValueOrDefault(name) is { } found ? found with { WrittenBytes = measure ? 0 : null } : null);
+    }
 
     public Task<IReadOnlyList<ContainerInfo>> ListAsync(string label, string value, CancellationToken cancellationToken) => Do("list", () =>
         (IReadOnlyList<ContainerInfo>)[.. containers.Values.Where(found => found.Labels.GetValueOrDefault(label) == value)]);
