@@ -14,8 +14,8 @@ public sealed class RestoreTests
         // Two hold both cards, and one waits.
         await platform.Client.AcceptedAsync("old", "first", """{"mode":"sleep","seconds":8}""");
         await platform.Client.AcceptedAsync("old", "second", """{"mode":"sleep","seconds":8}""");
-        await platform.Client.UntilAsync("old", "first", "Running");
-        await platform.Client.UntilAsync("old", "second", "Running");
+        await platform.Client.BegunAsync("old", "first");
+        await platform.Client.BegunAsync("old", "second");
         await platform.Client.AcceptedAsync("old", "waiting", """{"mode":"sleep","seconds":20}""");
         await platform.KillAsync();
         var backup = Directory.CreateDirectory(Path.Combine(platform.Folder, "backup")).FullName;
@@ -25,10 +25,10 @@ public sealed class RestoreTests
         await platform.StartAgainAsync();
         await platform.Client.UntilAsync("old", "first");
         await platform.Client.UntilAsync("old", "second");
-        await BegunAsync(platform, "waiting");
+        await platform.Client.BegunAsync("old", "waiting");
         await CreateAsync(platform, "young", gpu: false);
         await platform.Client.AcceptedAsync("young", "unknown", """{"mode":"sleep","seconds":15}""");
-        await BegunAsync(platform, "unknown");
+        await platform.Client.BegunAsync("young", "unknown");
         await platform.KillAsync();
         Copy(backup, Path.Combine(platform.Folder, "data"));
         await platform.StartAgainAsync();
@@ -60,10 +60,6 @@ public sealed class RestoreTests
                 definition.Remove("gpuConfig");
             }
         });
-
-    /// <summary>A task is Running before its run is ordered; here the run itself must be there.</summary>
-    private static async Task BegunAsync(Platform platform, string task) => await Eventually.ComesAsync(
-        $"the run of {task}", TimeSpan.FromMinutes(1), () => Task.FromResult(Counted(platform)), lines => lines.Contains($"{task} 1"));
 
     /// <summary>The files of the store; nobody has them open.</summary>
     private static void Copy(string from, string to)
