@@ -44,6 +44,16 @@ end_by_pid_file() {
   wait_until_gone "$1" 200 || { kill -KILL "$(cat "$1")" 2>/dev/null || true; wait_until_gone "$1" 50 || true; }
 }
 
+# A killed engine leaves the shims of its containers, and does not know that of one it was just making.
+end_shims() {
+  local shim
+  for shim in $(grep -lsF -- "$run/" /proc/[0-9]*/cmdline | cut -d/ -f3); do
+    tr '\0' ' ' 2>/dev/null <"/proc/$shim/cmdline" | grep -qF -- "-address $run/" || continue
+    # shellcheck disable=SC2046 # Its children are the first processes of containers, which take all others with them.
+    kill -KILL $(cat "/proc/$shim/task/$shim/children" 2>/dev/null) "$shim" 2>/dev/null || true
+  done
+}
+
 install_packages() {
   command -v docker >/dev/null && [ -n "$(PATH=$PATH:/usr/sbin:/sbin command -v dockerd)" ] && return 0
   need_packages "a Docker Engine of our own" docker.io iptables
@@ -105,6 +115,7 @@ stop() {
   fi
   end_by_pid_file "$pid_file"
   end_by_pid_file "$containerd_pid_file"
+  end_shims
   # What a killed engine left mounted.
   local mounts
   mounts=$(awk -v a="$run/" -v b="$dir/root/" 'index($2, a) == 1 || index($2 "/", b) == 1 { print $2 }' /proc/mounts | tac)
