@@ -26,6 +26,7 @@ public static class SiloComposition
             .ValidateDataAnnotations()
             .ValidateOnStart();
         builder.Services.AddKeyedSingleton<TimeProvider>(TimeProviderNames.Grains, (_, _) => new SteadyClock(TimeProvider.System));
+        builder.Services.AddSingleton(new SiloStart(TimeProvider.System));
         builder.Services.AddOptions<WebhookOptions>()
             .Bind(configuration.GetSection(WebhookOptions.Section))
             .ValidateDataAnnotations()

@@ -67,6 +67,9 @@ public enum TaskWaitReason
 
     /// <summary>There are cards of the type, but none of them is fit for new work.</summary>
     CardsUnfit = 29,
+
+    /// <summary>The region has just begun and first hears what its nodes run, for 15 s at most.</summary>
+    NodesUnheard = 30,
 }
 
 /// <summary>Why a task waits, as its function's queue sees it. It says nothing about other accounts.</summary>

@@ -93,6 +93,9 @@ public enum WaitReason
 
     /// <summary>Enough is free in sum, but not on one card, or not on one node.</summary>
     Fragmented = 10,
+
+    /// <summary>The region has just begun and first hears what its nodes run. The answer says nothing about leases.</summary>
+    NodesUnheard = 11,
 }
 
 /// <summary>What is missing for one more instance, of the thing that <see cref="WaitReason"/> names; 0 for what is not.</summary>

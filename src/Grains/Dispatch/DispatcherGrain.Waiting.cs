@@ -134,6 +134,7 @@ public sealed partial class DispatcherGrain
         WaitReason.KeptForOther => TaskWaitReason.KeptForOlder,
         WaitReason.Drained => TaskWaitReason.NodeDrained,
         WaitReason.CardsUnfit => TaskWaitReason.CardsUnfit,
+        WaitReason.NodesUnheard => TaskWaitReason.NodesUnheard,
         _ => TaskWaitReason.Unknown,
     };
 }

@@ -465,6 +465,13 @@ public sealed partial class DispatcherGrain(
                 stateAgain = false;
                 var answer = await GrainFactory.Get<IRegionQuotaGrain>(options.Value.Region).State(DemandNow());
                 waitReason = answer.Reason is WaitReason.None ? null : answer.Detail.Length > 0 ? answer.Detail : answer.Reason.ToString();
+                if (answer.Reason is WaitReason.NodesUnheard)
+                {
+                    answered = answer;
+                    nextReconcile = clock.GetUtcNow(); // Asked again with the next tick.
+                    return;
+                }
+
                 foreach (var orphan in pool.Reconcile(answer.Leases, clock.GetUtcNow()).Where(orphan => orphan.IsTask))
                 {
                     // The task itself finds out from the node what became of its run.

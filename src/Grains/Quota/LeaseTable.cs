@@ -114,7 +114,7 @@ public sealed record LeaseTable
                 : known with { Present = false })
             .Concat(report.Cards.Where(c => next.Cards.All(known => known.Report.Uuid != c.Uuid)).Select(c => new CardRecord(c, 0, true)))
             .ToList();
-        if (report.NodeEpoch > next.Epoch && report.Instances.All(id => next.Find(id) is not null || report.Held.Any(lease => lease.InstanceId == id)))
+        if (report.NodeEpoch > next.Epoch && report.Instances.All(id => report.Held.Any(lease => lease.InstanceId == id)))
         {
             return (next with { Cards = cards, CpuMilli = report.CpuMilli, MemoryMiB = report.MemoryMiB, DiskMiB = report.DiskMiB }).TakeOver(report);
         }
@@ -156,7 +156,8 @@ public sealed record LeaseTable
 
     /// <summary>
     /// Numbers are written before a node hears of them, so a node with a higher one proves that this row is of an earlier time: the
-    /// store was restored from a backup. What the node has keeps its lease, and numbers go on above all that were ever given.
+    /// store was restored from a backup. What the node has keeps its lease, and numbers go on above all that were ever given. The node
+    /// states what it holds only once the tasks of its runs know of them, so nobody begins those again by this row.
     /// </summary>
     private LeaseTable TakeOver(NodeReport report) => this with
     {

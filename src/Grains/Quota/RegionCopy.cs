@@ -177,7 +177,7 @@ public sealed class RegionCopy
     {
         EnsureOurs();
         return new InstanceContact(
-            table.Knows(node) && table.TableOf(node).Find(instanceId) is not null,
+            table.Knows(node) && (table.IsBehind(node) || table.TableOf(node).Find(instanceId) is not null),
             time.GetElapsedTime(heardAt.GetValueOrDefault(node, startedAt)));
     }
 

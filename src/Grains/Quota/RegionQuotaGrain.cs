@@ -16,12 +16,20 @@ namespace GpuTasks.Quota;
 /// <param name="storage">Where the region's rows are.</param>
 /// <param name="time">Clock.</param>
 /// <param name="logger">Log.</param>
+/// <param name="start">When the silo began; left out, it counts as long ago.</param>
 [GrainType("region-quota")]
 public sealed partial class RegionQuotaGrain(
     [FromKeyedServices(StoreNames.Provider)] IGrainStorage storage,
     [FromKeyedServices(TimeProviderNames.Grains)] TimeProvider time,
-    ILogger<RegionQuotaGrain> logger) : Grain, IRegionQuotaGrain
+    ILogger<RegionQuotaGrain> logger,
+    SiloStart? start = null) : Grain, IRegionQuotaGrain
 {
+    /// <summary>
+    /// A region that comes to an older silo was served while that silo was there, so its store was not exchanged. Longer than a
+    /// silo may have waited for its store.
+    /// </summary>
+    private static readonly TimeSpan YoungSilo = TimeSpan.FromMinutes(3);
+
     private RegionCopy copy = null!;
 
     /// <summary>The function being answered: it reads its leases in the answer and needs no poke.</summary>
@@ -35,7 +43,7 @@ public sealed partial class RegionQuotaGrain(
             storage,
             region,
             time,
-            now => new RegionTable(new RegionRules(), new FragmentationDescent(new ShapeMix()), InstanceIds.New, now),
+            now => new RegionTable(new RegionRules { ColdStart = start?.Age < YoungSilo }, new FragmentationDescent(new ShapeMix()), InstanceIds.New, now),
             Tell,
             cancellationToken);
         var term = copy.Term;

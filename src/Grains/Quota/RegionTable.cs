@@ -33,6 +33,12 @@ public sealed record RegionRules
 
     /// <summary>How often silence, lapse and reservations are looked at: default 1 s.</summary>
     public TimeSpan Tidying { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>
+    /// The control plane has just begun, so the store may be one that was set back, and nodes may run what it takes for waiting: no
+    /// demand is answered before every node has said what it has, or was silent for <see cref="NodeSilence"/>. Default false.
+    /// </summary>
+    public bool ColdStart { get; init; }
 }
 
 /// <summary>What a step changed: rows to write, then functions to tell.</summary>
@@ -92,6 +98,7 @@ public sealed partial class RegionTable(RegionRules rules, IPlacement placement,
     private readonly HashSet<string> evicted = [];
     private DateTimeOffset tidiedAt = DateTimeOffset.MinValue;
     private DateTimeOffset askedAt = DateTimeOffset.MinValue;
+    private bool nodesHeard = !rules.ColdStart;
     private long served;
     private int lookAt;
 
@@ -111,6 +118,9 @@ public sealed partial class RegionTable(RegionRules rules, IPlacement placement,
 
     /// <summary>Whether the node has a row.</summary>
     public bool Knows(string node) => byName.ContainsKey(node);
+
+    /// <summary>True while the row of a node is of an earlier time than its last word: then not even a missing lease proves anything.</summary>
+    public bool IsBehind(string node) => IsBehind(byName[node]);
 
     /// <summary>The row of a node.</summary>
     public LeaseTable TableOf(string node) => byName[node].Table;
@@ -132,6 +142,12 @@ public sealed partial class RegionTable(RegionRules rules, IPlacement placement,
     /// <summary>A function states what it wants.</summary>
     public DemandAnswer State(CapacityDemand stated, DateTimeOffset now)
     {
+        if (UnheardOf(now) is { Count: > 0 } unheard)
+        {
+            var names = string.Join(", ", unheard.Take(5).Select(node => $"'{node.Table.Node}'"));
+            return new DemandAnswer([], WaitReason.NodesUnheard, $"The region has just begun and first hears what its nodes run. {unheard.Count} of {nodes.Count} have not said it yet: {names}{(unheard.Count > 5 ? ", …" : "")}.");
+        }
+
         var key = (stated.Account, stated.Function);
         var count = held.GetValueOrDefault(key)?.Count ?? 0;
 
@@ -790,6 +806,16 @@ public sealed partial class RegionTable(RegionRules rules, IPlacement placement,
         }
 
         return bit;
+    }
+
+    private static bool IsBehind(NodeEntry node) => node.Report is { } report && report.NodeEpoch > node.Table.Epoch;
+
+    /// <summary>Nodes to be heard before the first demand is answered.</summary>
+    private List<NodeEntry> UnheardOf(DateTimeOffset now)
+    {
+        var unheard = nodesHeard || now - startedAt > rules.NodeSilence ? [] : nodes.FindAll(node => node.SeenAt is null || IsBehind(node));
+        nodesHeard |= unheard.Count == 0;
+        return unheard;
     }
 
     private bool Reachable(NodeEntry node, DateTimeOffset now) => node.SeenAt is { } seen && now - seen <= rules.NodeSilence;

@@ -410,10 +410,12 @@ public sealed partial class TaskGrain(
     private async Task TalkToNodeAsync()
     {
         acting = true;
+        SlotAssignment? slot = null;
         try
         {
             while (NextNodeEffect() is { } effect)
             {
+                slot = State.Slot;
                 var attempt = State.Attempt;
                 var e = await GiveOrderAsync(effect);
                 if (State.Attempt == attempt)
@@ -433,7 +435,7 @@ public sealed partial class TaskGrain(
             if (exception is NodeUnavailableException or TimeoutException or OrleansException)
             {
                 contactLostSince ??= clock.GetUtcNow();
-                await GiveUpIfLostAsync();
+                await GiveUpIfLostAsync(slot);
             }
         }
         finally
@@ -447,10 +449,11 @@ public sealed partial class TaskGrain(
     /// A run on a silent node is given up on proof alone: its instance has no lease any more, or it has ended itself for want
     /// of contact. The region knows when it last heard of the node, and the instance hears of nobody later than that.
     /// </summary>
-    private async Task GiveUpIfLostAsync()
+    /// <param name="slot">Where the run was asked for in vain; it may have been found elsewhere since.</param>
+    private async Task GiveUpIfLostAsync(SlotAssignment? slot)
     {
-        var (slot, attempt) = (State.Slot, State.Attempt);
-        if (slot is null || !State.Status.HoldsSlot())
+        var attempt = State.Attempt;
+        if (slot is null || slot != State.Slot || !State.Status.HoldsSlot())
         {
             return;
         }

@@ -235,6 +235,15 @@ internal sealed partial class Instance : IDisposable
         }
     }
 
+    /// <summary>Whether it has a run that has not been told to have ended. A run's id alone is its function's, so the task counts too.</summary>
+    public bool HasRun(string runId, TaskKey? task)
+    {
+        lock (gate)
+        {
+            return runs.TryGetValue(runId, out var run) && run.Record.Task == task;
+        }
+    }
+
     /// <summary>Tells the tasks of its runs that they run here. Every call is repeated by the caller until it comes through.</summary>
     /// <exception cref="Exception">A task could not be reached.</exception>
     public async Task TakeUpAsync(CancellationToken cancellationToken)

@@ -178,6 +178,13 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         }
 
         await loaded.Task.WaitAsync(cancellationToken);
+        if (instances.Values.FirstOrDefault(other => other.Id != order.InstanceId && other.HasRun(order.RunId, order.Task)) is { } holder)
+        {
+            // The store was set back to before it gave this run to the other one. Its task is told, and orders nothing from this one then.
+            Notify(() => holder.TakeUpAsync(stopping));
+            throw new TimeoutException($"Run '{order.RunId}' is on instance '{holder.Id}' already, and its task is being told so.");
+        }
+
         try
         {
             return instances.TryGetValue(order.InstanceId, out var instance)

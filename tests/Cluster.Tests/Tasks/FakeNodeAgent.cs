@@ -48,6 +48,9 @@ internal sealed class FakeNodeAgent(
     /// <summary>Throws away the next so many run orders after acting on them: the caller sees a fault, the run goes on.</summary>
     public int LoseAnswers;
 
+    /// <summary>Answers a run order instead of the node; null leaves it to the node.</summary>
+    public Func<RunOrder, Task<StartRunOutcome>>? OnStart { get; set; }
+
     public ConcurrentQueue<string> Started { get; } = new();
 
     /// <summary>What the instance of each run was launched for.</summary>
@@ -106,6 +109,11 @@ internal sealed class FakeNodeAgent(
     public Task<StartRunOutcome> StartRunAsync(RunOrder order, CancellationToken cancellationToken)
     {
         MustBeHeard();
+        if (OnStart is { } answer)
+        {
+            return answer(order);
+        }
+
         if (overRuns.ContainsKey(order.RunId) || !instances.TryGetValue(order.InstanceId, out var instance))
         {
             return Task.FromResult(StartRunOutcome.InstanceGone);

@@ -1,4 +1,5 @@
 using System.Text;
+using GpuTasks.Dispatch;
 using GpuTasks.Functions;
 using GpuTasks.Hosting;
 using GpuTasks.Nodes;
@@ -156,6 +157,34 @@ public sealed class LostNodeTests : IAsyncLifetime
         Assert.Single(Node.Started);
     }
 
+    [Fact]
+    public async Task A_run_that_is_found_elsewhere_while_it_is_ordered_is_not_given_up_for_the_order_that_failed()
+    {
+        var orders = new List<string>();
+        Node.OnStart = async order =>
+        {
+            lock (orders)
+            {
+                orders.Add($"{order.RunId} {order.InstanceId}");
+                if (orders.Count > 1)
+                {
+                    return StartRunOutcome.Started;
+                }
+            }
+
+            // As after a restored backup: no lease of where it is is known yet.
+            var taken = await cluster.Client.GetGrain<ITaskGrain>(order.Task!.Value.ToString()).TakeUp(order.Attempt, new SlotAssignment
+            {
+                SlotId = order.RunId, Node = Node.Node, InstanceId = "elsewhere", RunLimit = order.Limit, Revision = 1,
+            });
+            throw new TimeoutException($"It runs elsewhere; its task knows: {taken}.");
+        };
+        var task = await RunAsync(LostTimeout, until: () => orders.Count > 1);
+        Assert.Equal((GpuTaskStatus.Running, 1), Standing(await SeenAsync(task)));
+        Assert.Equal("r.1 elsewhere", orders[1]);
+        Assert.NotEqual(orders[0], orders[1]);
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(-1)]
@@ -213,7 +242,7 @@ public sealed class LostNodeTests : IAsyncLifetime
         }
     }
 
-    private async Task<ITaskGrain> RunAsync(TimeSpan nodeLostTimeout, TimeSpan? limit = null)
+    private async Task<ITaskGrain> RunAsync(TimeSpan nodeLostTimeout, TimeSpan? limit = null, Func<bool>? until = null)
     {
         const string Name = "f";
         var created = await cluster.Client.GetGrain<IFunctionGrain>($"1001/{Name}").Create(new FunctionSpec
@@ -228,7 +257,7 @@ public sealed class LostNodeTests : IAsyncLifetime
         });
         Assert.Equal(FunctionChange.Done, created);
         var task = await SubmitAsync(Name, "r", "hold");
-        await PassUntilAsync(task, _ => Node.Running.Contains("r.1"));
+        await PassUntilAsync(task, _ => until?.Invoke() ?? Node.Running.Contains("r.1"));
         return task;
     }
 

@@ -48,6 +48,7 @@ public sealed class LeaseTableTests
 
         // Until it has said what it has, nothing changes; a number that the row knows changes nothing either.
         Assert.Same(backup, backup.Adopt(report));
+        Assert.Same(backup, backup.Adopt(report with { Instances = ["i-1"] })); // Though the row knows this one.
         Assert.Same(later, later.Adopt(report));
         var taken = backup.Adopt(report with { Held = [old!, young!] });
         Assert.Equal([(old!.InstanceId, false), (young!.InstanceId, true)], taken.Leases.Select(lease => (lease.InstanceId, lease.TakenOver)));

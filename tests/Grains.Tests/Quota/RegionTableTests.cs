@@ -1,3 +1,5 @@
+using GpuTasks.Quota.Placement;
+
 namespace GpuTasks.Quota;
 
 public sealed class RegionTableTests
@@ -234,5 +236,49 @@ public sealed class RegionTableTests
         var answer = region.State(demand, T0);
         region.State(demand with { MoreInstances = 0 }, T0);
         return (answer.Reason, answer.Detail);
+    }
+
+    [Fact]
+    public void A_region_that_has_just_begun_answers_no_demand_before_every_node_has_said_what_it_has()
+    {
+        var region = ColdRegion();
+        region.Report(Build.Report("n1", 1), T0);
+        var answer = region.State(Build.Demand("a", "f", 16_384), T0);
+        Assert.Equal(WaitReason.NodesUnheard, answer.Reason);
+        Assert.Contains("'n2'", answer.Detail, StringComparison.Ordinal);
+        Assert.DoesNotContain("'n1'", answer.Detail, StringComparison.Ordinal);
+        Assert.Empty(region.TakeChanges().Granted);
+
+        // It has, but what it has is younger than its row: first the tasks of its runs are told.
+        var held = Build.Wanted("i-old", "a", ("n2-gpu0", 16_384)) with { Node = "n2", NodeEpoch = 7 };
+        var report = Build.Report("n2", 1, instances: "i-old") with { NodeEpoch = 7 };
+        Assert.Equal(0, region.Report(report, T0).NodeEpoch);
+        Assert.True(region.IsBehind("n2"));
+        Assert.Equal(WaitReason.NodesUnheard, region.State(Build.Demand("a", "f", 16_384), T0).Reason);
+
+        Assert.Equal(8, region.Report(report with { Held = [held] }, T0).NodeEpoch);
+        Assert.False(region.IsBehind("n2"));
+        answer = region.State(Build.Demand("a", "f", 16_384), T0);
+        Assert.Equal(["n1", "n2"], answer.Leases.Select(lease => lease.Node).Order());
+
+        // Who falls silent later holds up nobody.
+        Assert.Equal(WaitReason.NoFreeCard, region.State(Build.Demand("a", "g", 16_384), T0 + TimeSpan.FromSeconds(1)).Reason);
+    }
+
+    [Fact]
+    public void A_node_that_stays_silent_holds_a_region_that_has_just_begun_up_for_15_s()
+    {
+        var region = ColdRegion();
+        region.Report(Build.Report("n1", 1), T0 + TimeSpan.FromSeconds(14));
+        Assert.Equal(WaitReason.NodesUnheard, region.State(Build.Demand("a", "f", 16_384), T0 + TimeSpan.FromSeconds(15)).Reason);
+        Assert.Single(region.State(Build.Demand("a", "f", 16_384), T0 + TimeSpan.FromSeconds(15.1)).Leases);
+    }
+
+    private static RegionTable ColdRegion()
+    {
+        var region = new RegionTable(new RegionRules { ColdStart = true }, new BestFit(), _ => $"i-new-{Guid.NewGuid():N}", T0);
+        region.Load(new LeaseTable { Node = "n1" });
+        region.Load(new LeaseTable { Node = "n2" });
+        return region;
     }
 }

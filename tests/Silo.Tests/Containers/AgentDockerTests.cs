@@ -299,6 +299,30 @@ public sealed class AgentDockerTests
     }
 
     [Fact]
+    public async Task A_run_is_begun_on_no_second_instance_of_the_node_not_even_before_the_first_is_found_again()
+    {
+        await using var harness = await AgentHarness.OnDockerAsync();
+        var first = await harness.LaunchReadyAsync();
+        var idle = await harness.LaunchReadyAsync();
+        var run = await harness.StartRunAsync(first, new { mode = "sleep", seconds = 3 });
+        var again = run with { InstanceId = idle };
+        await Assert.ThrowsAsync<TimeoutException>(() => harness.Agent.StartRunAsync(again, Token));
+        await AgentHarness.UntilAsync(() => harness.Platform.TakenUp.Contains((run.Task!.Value, 1, first)), "its task is told where it runs");
+
+        await harness.AbandonAsync();
+        await harness.StartAsync(waitUntilAdopted: false);
+        await Assert.ThrowsAsync<TimeoutException>(() => harness.Agent.StartRunAsync(again, Token));
+
+        // Another function's task may have the same id.
+        await AgentHarness.UntilAsync(() => harness.Platform.LastReport is { Adopted: true }, "the agent adopts");
+        var other = again with { Task = new TaskKey("1001", "other", run.Task!.Value.TaskId), Payload = "{\"mode\":\"count\"}"u8.ToArray() };
+        await AgentHarness.UntilAsync(() => harness.Platform.Latest(idle) is { State: InstanceState.Ready }, "the idle one is found again");
+        Assert.Equal(StartRunOutcome.Started, await harness.Agent.StartRunAsync(other, Token));
+        await AgentHarness.UntilAsync(() => harness.Platform.Runs.Count(report => report.RunId == run.RunId) == 2, "both end");
+        Assert.All(harness.Platform.Runs, report => Assert.Equal(RunOutcome.Succeeded, report.Outcome));
+    }
+
+    [Fact]
     public async Task A_run_that_ended_while_no_agent_was_there_is_reported_from_disk()
     {
         await using var harness = await AgentHarness.OnDockerAsync();
