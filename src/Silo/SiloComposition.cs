@@ -89,6 +89,7 @@ public static class SiloComposition
                 // lose against another, and until the next reading nobody can join, for the former self answers no one. The default is 60 s.
                 options.TableRefreshTimeout = TimeSpan.FromSeconds(5);
             });
+            builder.Services.AddHostedService<MembershipWatch>();
         }
         else
         {
@@ -118,7 +119,7 @@ public static class SiloComposition
         builder.UseAdoNetClustering(o => o.Configure<StoreDatabase>((clustering, database) =>
         {
             clustering.Invariant = database.Invariant;
-            clustering.DataSource = database.DataSource;
+            clustering.DataSource = database.Members;
         }));
 
         // A silo that joins takes its part of the callers within seconds; the default is a minute.

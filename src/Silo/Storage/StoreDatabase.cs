@@ -10,6 +10,7 @@ internal sealed class StoreDatabase : IDisposable, IAsyncDisposable
     {
         Options = options;
         DataSource = options.Provider == StoreProvider.PostgreSql ? PostgreSql(options) : new SqliteDataSource(options);
+        Members = options.Provider == StoreProvider.PostgreSql ? PostgreSqlMembers(options) : DataSource;
     }
 
     public StoreOptions Options { get; }
@@ -18,12 +19,23 @@ internal sealed class StoreDatabase : IDisposable, IAsyncDisposable
 
     public DbDataSource DataSource { get; }
 
+    /// <summary>For the table of members alone. After a cut of the network the old connections answer late or never, and a silo must soon read that it was declared dead.</summary>
+    public DbDataSource Members { get; }
+
     /// <summary>Name by which the Orleans providers know the database; the one for SQLite stands for Microsoft.Data.Sqlite.</summary>
     public string Invariant => Provider == StoreProvider.PostgreSql ? "Npgsql" : "System.Data.SQLite";
 
-    public void Dispose() => DataSource.Dispose();
+    public void Dispose()
+    {
+        DataSource.Dispose();
+        Members.Dispose();
+    }
 
-    public ValueTask DisposeAsync() => DataSource.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await DataSource.DisposeAsync();
+        await Members.DisposeAsync();
+    }
 
     /// <summary>Runs one query and reads all its rows.</summary>
     public async Task<List<T>> QueryAsync<T>(
@@ -52,6 +64,16 @@ internal sealed class StoreDatabase : IDisposable, IAsyncDisposable
 
         return rows;
     }
+
+    private static NpgsqlDataSource PostgreSqlMembers(StoreOptions options) => NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(options.ConnectionString)
+    {
+        MaxPoolSize = 4,
+        Timeout = 2,
+        CommandTimeout = 5,
+        CancellationTimeout = -1,
+        NoResetOnClose = true,
+        ApplicationName = "gputasks members",
+    });
 
     private static NpgsqlDataSource PostgreSql(StoreOptions options)
     {

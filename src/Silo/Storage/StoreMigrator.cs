@@ -45,9 +45,13 @@ internal sealed partial class StoreMigrator(StoreDatabase database, IReadOnlyLis
             {
                 return await database.DataSource.OpenConnectionAsync(limit.Token);
             }
-            catch (Exception e) when (e is OperationCanceledException or DbException { IsTransient: true }
-                && !cancellationToken.IsCancellationRequested && Stopwatch.GetElapsedTime(began) < ConnectPatience)
+            catch (Exception e) when (e is OperationCanceledException or DbException { IsTransient: true } && !cancellationToken.IsCancellationRequested)
             {
+                if (Stopwatch.GetElapsedTime(began) >= ConnectPatience)
+                {
+                    throw new TimeoutException($"The store's database could not be reached for {ConnectPatience.TotalSeconds:0} s: {e.Message}", e);
+                }
+
                 LogAway(logger, e.Message);
             }
         }

@@ -65,7 +65,7 @@ public static class StoreSiloBuilderExtensions
             builder.UseAdoNetClustering(o => o.Configure<StoreDatabase>((clustering, database) =>
             {
                 clustering.Invariant = database.Invariant;
-                clustering.DataSource = database.DataSource;
+                clustering.DataSource = database.Members;
             }));
         }
 

@@ -43,7 +43,7 @@ public sealed class ChaosTests
         await using var lab = await Lab.StartAsync();
         using var load = new Load(lab, seed);
         await using var recorder = new Recorder(Enumerable.Range(0, lab.Nodes.Count).Select(lab.InstancesOf));
-        var faults = new Faults(lab, load, recorder, random, thorough: minutes >= 15);
+        var faults = new Faults(lab, load, recorder, random, thorough: minutes >= 15, only: Environment.GetEnvironmentVariable("GPUTASKS_CHAOS_ONLY")?.Split(',', StringSplitOptions.RemoveEmptyEntries) ?? []);
         await load.PrepareAsync();
         var checker = new Checker(lab, load, recorder, faults);
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);

@@ -3,7 +3,13 @@ using System.Collections.Concurrent;
 namespace GpuTasks.SystemTests;
 
 /// <summary>What can go wrong with a cluster, done on purpose.</summary>
-internal sealed class Faults(Lab lab, Load load, Recorder recorder, Random random, bool thorough)
+/// <param name="lab">The cluster.</param>
+/// <param name="load">Its callers.</param>
+/// <param name="recorder">What its containers see.</param>
+/// <param name="random">Chance.</param>
+/// <param name="thorough">With those that take more than a minute.</param>
+/// <param name="only">Kinds to do; all if empty.</param>
+internal sealed class Faults(Lab lab, Load load, Recorder recorder, Random random, bool thorough, string[] only)
 {
     private static readonly string[] Quick =
     [
@@ -19,7 +25,9 @@ internal sealed class Faults(Lab lab, Load load, Recorder recorder, Random rando
 
     private const int MostTries = 5;
 
-    private readonly string[] kinds = thorough ? [.. Quick, .. Long] : Quick;
+    private readonly string[] kinds = only.Length == 0 ? thorough ? [.. Quick, .. Long] : Quick
+        : only.All(kind => Quick.Contains(kind) || Long.Contains(kind)) ? only
+        : throw new ArgumentException($"There are these kinds of faults: {string.Join(", ", Quick.Concat(Long))}.", nameof(only));
 
     /// <summary>Every fault that happened: kind, when it began and when it was over, in milliseconds of the monotonic clock.</summary>
     public ConcurrentQueue<(string Kind, long From, long To)> Happened { get; } = new();
