@@ -64,7 +64,7 @@ public static class TaskMachine
         (Running, WakeTimeReached) => s with { Overdue = true, Pending = CancelRun, WakeAt = e.At + CancelRepeat },
         (Stopping, WakeTimeReached) => s with { Pending = CancelRun, WakeAt = e.At + CancelRepeat },
         // It may have finished before the cancel arrived: then the answer stands.
-        (Running or Stopping, RunEnded { Report.Outcome: RunOutcome.Succeeded } x) when !s.Overdue => End(WithReport(s, x), e, Succeeded, AnswerNote(x.Report.Response)),
+        (Running or Stopping, RunEnded { Report.Outcome: RunOutcome.Succeeded } x) when !TookTooLong(s, x.Report) => End(WithReport(s, x), e, Succeeded, AnswerNote(x.Report.Response)),
         (Stopping, RunEnded x) => End(WithReport(s, x), e, Stopped, ""),
         (Stopping, RunLost) => End(s, e, Stopped, ""),
         (Running, RunEnded x) => AfterFailure(WithReport(s, x), e, OutcomeOf(s, x), MessageOf(s, x), FreeSlot),
@@ -164,9 +164,13 @@ public static class TaskMachine
         Revision = s.Slot?.Revision ?? 0,
     };
 
+    // A run whose node was away past the limit may have been answered long before, and in time: its relay's clock says so.
+    private static bool TookTooLong(TaskState s, RunReport report) =>
+        s.Overdue && !(report.Outcome is RunOutcome.Succeeded or RunOutcome.FunctionError && report.Duration <= s.Slot!.RunLimit);
+
     // A stop of the instance that nobody asked this task for is the platform taking its card back.
     private static RunOutcome OutcomeOf(TaskState s, RunEnded x) =>
-        s.Overdue ? RunOutcome.TimedOut : x.Report.Outcome == RunOutcome.Cancelled ? RunOutcome.Preempted : x.Report.Outcome;
+        TookTooLong(s, x.Report) ? RunOutcome.TimedOut : x.Report.Outcome == RunOutcome.Cancelled ? RunOutcome.Preempted : x.Report.Outcome;
 
     private static string MessageOf(TaskState s, RunEnded x) =>
         OutcomeOf(s, x) is RunOutcome.TimedOut

@@ -185,6 +185,23 @@ public sealed class LostNodeTests : IAsyncLifetime
         Assert.NotEqual(orders[0], orders[1]);
     }
 
+    [Fact]
+    public async Task A_run_that_ended_in_time_keeps_its_answer_though_its_node_was_away_past_the_limit()
+    {
+        var overdue = await RunAsync(TimeSpan.Zero, limit: TimeSpan.FromMinutes(1));
+        var task = await SubmitAsync("f", "late", "stubborn");
+        await PassUntilAsync(task, _ => Node.Running.Contains("late.1"));
+        Node.IsCutOff = true;
+        await PassAsync(TimeSpan.FromMinutes(3));
+        Node.IsCutOff = false;
+
+        // The one that can be cancelled shows that both were taken for overdue.
+        var over = await PassUntilAsync(overdue, seen => seen.Outcome is not null);
+        Assert.Equal(RunOutcome.TimedOut, over.Outcome);
+        await Node.FinishAsync("late.1");
+        Assert.Equal((GpuTaskStatus.Succeeded, 1), Standing(await PassUntilAsync(task, seen => seen.Status.IsFinal())));
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(-1)]

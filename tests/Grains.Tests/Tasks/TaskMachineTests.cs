@@ -125,10 +125,24 @@ public sealed class TaskMachineTests
         var overdue = Wake(Wake(In(Running)));
         Assert.True(overdue.Overdue);
         Assert.Equal(TaskEffects.CancelRun, overdue.Pending);
-        var ended = TaskMachine.Apply(overdue, new RunEnded(T0, Report(RunOutcome.Succeeded)));
+        var ended = TaskMachine.Apply(overdue, new RunEnded(T0, Report(RunOutcome.Succeeded) with { Duration = TimeSpan.FromSeconds(60.001) }));
         Assert.Equal(Retrying, ended.Status);
         Assert.Equal(RunOutcome.TimedOut, ended.Outcome);
         Assert.Contains("60 seconds", ended.ErrorMessage, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_run_that_was_answered_in_time_on_a_node_that_was_away_past_the_limit_keeps_its_answer()
+    {
+        var overdue = Wake(Wake(In(Running)));
+        Assert.True(overdue.Overdue);
+        var inTime = Report(RunOutcome.Succeeded) with { Duration = TimeSpan.FromSeconds(60) };
+        Assert.Equal(Succeeded, TaskMachine.Apply(overdue, new RunEnded(T0, inTime)).Status);
+        var failed = TaskMachine.Apply(overdue, new RunEnded(T0, inTime with { Outcome = RunOutcome.FunctionError, Message = "its own word" }));
+        Assert.Equal((RunOutcome.FunctionError, "its own word"), (failed.Outcome, failed.ErrorMessage));
+
+        // What was ended for being overdue was not in time, however short its node found it.
+        Assert.Equal(RunOutcome.TimedOut, TaskMachine.Apply(overdue, new RunEnded(T0, inTime with { Outcome = RunOutcome.Cancelled })).Outcome);
     }
 
     [Fact]
