@@ -235,8 +235,8 @@ internal sealed partial class Instance : IDisposable
         }
     }
 
-    /// <summary>Whether it has a run that has not been told to have ended. A run's id alone is its function's, so the task counts too.</summary>
-    public bool HasRun(string runId, TaskKey? task)
+    /// <summary>Whether it has a task's run whose end has not been told. Tasks of two functions may have runs of one id.</summary>
+    public bool HasRun(string runId, TaskKey task)
     {
         lock (gate)
         {

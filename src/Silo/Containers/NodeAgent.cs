@@ -178,7 +178,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         }
 
         await loaded.Task.WaitAsync(cancellationToken);
-        if (instances.Values.FirstOrDefault(other => other.Id != order.InstanceId && other.HasRun(order.RunId, order.Task)) is { } holder)
+        if (order.Task is { } task && instances.Values.FirstOrDefault(other => other.Id != order.InstanceId && other.HasRun(order.RunId, task)) is { } holder)
         {
             // The store was set back to before it gave this run to the other one. Its task is told, and orders nothing from this one then.
             Notify(() => holder.TakeUpAsync(stopping));

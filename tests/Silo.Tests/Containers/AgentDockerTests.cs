@@ -304,7 +304,7 @@ public sealed class AgentDockerTests
         await using var harness = await AgentHarness.OnDockerAsync();
         var first = await harness.LaunchReadyAsync();
         var idle = await harness.LaunchReadyAsync();
-        var run = await harness.StartRunAsync(first, new { mode = "sleep", seconds = 3 });
+        var run = await harness.StartRunAsync(first, new { mode = "sleep", seconds = 8 });
         var again = run with { InstanceId = idle };
         await Assert.ThrowsAsync<TimeoutException>(() => harness.Agent.StartRunAsync(again, Token));
         await AgentHarness.UntilAsync(() => harness.Platform.TakenUp.Contains((run.Task!.Value, 1, first)), "its task is told where it runs");

@@ -25,9 +25,7 @@ internal sealed class Faults(Lab lab, Load load, Recorder recorder, Random rando
 
     private const int MostTries = 5;
 
-    private readonly string[] kinds = only.Length == 0 ? thorough ? [.. Quick, .. Long] : Quick
-        : only.All(kind => Quick.Contains(kind) || Long.Contains(kind)) ? only
-        : throw new ArgumentException($"There are these kinds of faults: {string.Join(", ", Quick.Concat(Long))}.", nameof(only));
+    private readonly string[] kinds = only.Length > 0 ? only : thorough ? [.. Quick, .. Long] : Quick;
 
     /// <summary>Every fault that happened: kind, when it began and when it was over, in milliseconds of the monotonic clock.</summary>
     public ConcurrentQueue<(string Kind, long From, long To)> Happened { get; } = new();
@@ -37,6 +35,16 @@ internal sealed class Faults(Lab lab, Load load, Recorder recorder, Random rando
 
     /// <summary>Tasks whose end was stored after the node that reported it had been killed, and before it was started again.</summary>
     public ConcurrentQueue<string> ReportedTwice { get; } = new();
+
+    /// <summary>The kinds that a list names, with commas between; none if it is empty.</summary>
+    /// <exception cref="ArgumentException">One of them does not exist.</exception>
+    public static string[] Named(string list)
+    {
+        var named = list.Split(',', StringSplitOptions.RemoveEmptyEntries);
+        return named.Except(Quick).Except(Long).FirstOrDefault() is { } unknown
+            ? throw new ArgumentException($"There is no kind of fault '{unknown}', but these: {string.Join(", ", Quick.Concat(Long))}.", nameof(list))
+            : named;
+    }
 
     /// <summary>All kinds once, in an order by chance.</summary>
     public string[] AllShuffled()
