@@ -152,6 +152,23 @@ public sealed class KillTests
     }
 
     [Fact]
+    public async Task Freeze_longer_than_a_relay_may_be_silent_ends_no_run()
+    {
+        await using var platform = await Platform.StartAsync(("GpuTasks:Node:RelaySilence", "00:00:05"));
+        await CreateCountedAsync(platform, "frozen");
+        await platform.Client.AcceptedAsync("frozen", "t1", """{"mode":"sleep","seconds":28}""");
+        await platform.Client.BegunAsync("frozen", "t1");
+        var container = await platform.ContainersAsync();
+        await platform.FreezeAsync(TimeSpan.FromSeconds(20)); // Longer than any question to a relay waits for its answer.
+
+        var task = await platform.Client.UntilAsync("frozen", "t1");
+        Assert.Equal(("Succeeded", 0), (task.Status, task.Retries));
+        Assert.Equal(["t1 1"], Counted(platform));
+        Assert.Equal(container, await platform.ContainersAsync());
+        await LeavesNothingAsync(platform, "frozen");
+    }
+
+    [Fact]
     public async Task Run_that_ended_while_the_platform_was_down_is_reported()
     {
         await using var platform = await Platform.StartAsync();

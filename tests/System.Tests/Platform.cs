@@ -1,14 +1,12 @@
 using System.Diagnostics;
 using System.Net;
-using System.Runtime.InteropServices;
 using System.Text.Json;
 
 namespace GpuTasks.SystemTests;
 
 /// <summary>Silo and gateway in a process of their own, on a data folder that outlives the process.</summary>
-internal sealed partial class Platform : IAsyncDisposable
+internal sealed class Platform : IAsyncDisposable
 {
-    private const int SigTerm = 15;
     private static readonly TimeSpan StartPatience = TimeSpan.FromSeconds(60);
     private readonly Dictionary<string, string> settings;
     private readonly string log;
@@ -124,11 +122,19 @@ internal sealed partial class Platform : IAsyncDisposable
         process = null;
     }
 
+    /// <summary>SIGSTOP of the whole process for a while.</summary>
+    public async Task FreezeAsync(TimeSpan time)
+    {
+        Signals.Send(process!.Id, Signals.Stop);
+        await Task.Delay(time);
+        Signals.Send(process.Id, Signals.Continue);
+    }
+
     /// <summary>SIGTERM, and wait for the end.</summary>
     /// <returns>The exit code.</returns>
     public async Task<int> StopAsync()
     {
-        _ = Signal(process!.Id, SigTerm);
+        Signals.Send(process!.Id, Signals.Terminate);
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(40));
         await process.WaitForExitAsync(limit.Token);
         var code = process.ExitCode;
@@ -191,8 +197,4 @@ internal sealed partial class Platform : IAsyncDisposable
             return false;
         }
     }
-
-    [LibraryImport("libc", EntryPoint = "kill")]
-    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
-    private static partial int Signal(int process, int signal);
 }

@@ -83,4 +83,7 @@ public sealed record InstanceStatus
 
     /// <summary>How far its image has come while it is fetched, else null.</summary>
     [Id(15)] public PullProgress? Pull { get; init; }
+
+    /// <summary>True once it was ready: a failure after that is no failed launch. An older agent leaves it false.</summary>
+    [Id(16)] public bool WasReady { get; init; }
 }

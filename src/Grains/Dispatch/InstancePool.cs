@@ -72,7 +72,7 @@ public sealed class PooledInstance
     {
         Status = status;
         Launched = true;
-        WasReady |= status.State is InstanceState.Ready or InstanceState.Retiring;
+        WasReady |= status.WasReady || status.State is InstanceState.Ready or InstanceState.Retiring;
         Reported = [.. status.Runs.Select(TaskViews.OwnerOf)];
         reportedAlone = Reported.Count(owner => !Assignments.ContainsKey(owner));
     }

@@ -175,6 +175,7 @@ internal sealed partial class Instance : IDisposable
                 Revision = Order.Revision,
                 Runs = [.. runs.Keys],
                 Failure = memo.Failure,
+                WasReady = memo.WasReady,
                 CreatedAt = memo.CreatedAt,
                 Version = version,
                 PullingImage = pull is not null,

@@ -25,7 +25,8 @@ internal sealed record InstanceServices
 
     public required SyncAnswers Answers { get; init; }
 
-    public required TimeProvider Time { get; init; }
+    /// <summary>By which patience is measured: it stands still while this process is frozen.</summary>
+    public required AwakeClock Time { get; init; }
 
     /// <summary>Ends that no task wants.</summary>
     public required UnclaimedRuns Unclaimed { get; init; }

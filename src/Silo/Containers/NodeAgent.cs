@@ -28,6 +28,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     private readonly INodeReports reports;
     private readonly ICardSource cards;
     private readonly TimeProvider time;
+    private readonly AwakeClock awake;
     private readonly ILogger<NodeAgent> logger;
     private readonly string bootId;
     private readonly string instancesFolder;
@@ -66,6 +67,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         this.reports = reports;
         this.cards = cards;
         this.time = time;
+        awake = new AwakeClock(time);
         this.logger = logger;
         bootId = Machine.BootId();
         guard = new CardGuard(cards, engine, this.options.Name, time, logger, () => instances.Values
@@ -92,6 +94,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         launches.Dispose();
         starts.Dispose();
         reportNow.Dispose();
+        awake.Dispose();
         base.Dispose();
     }
 
@@ -128,7 +131,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             if (CardShares.Refuse(lease, cards.Cards, instances.Values.Where(instance => instance.HoldsCards).Select(instance => instance.Order.Lease)) is { } reason)
             {
                 LogNoRoom(logger, lease.InstanceId, reason);
-                unusedLeases[lease.InstanceId] = time.GetTimestamp(); // Somebody does want it.
+                unusedLeases[lease.InstanceId] = awake.GetTimestamp(); // Somebody does want it.
                 return LaunchOutcome.Busy;
             }
 
@@ -343,7 +346,7 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             Logs = logs,
             Answers = answers,
             Unclaimed = unclaimed,
-            Time = time,
+            Time = awake,
             Logger = logger,
             BootId = bootId,
             ContactAge = () => time.GetElapsedTime(Interlocked.Read(ref contactAt)),
@@ -536,9 +539,9 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
             }
             else if (!unusedLeases.TryGetValue(id, out var since))
             {
-                unusedLeases[id] = time.GetTimestamp();
+                unusedLeases[id] = awake.GetTimestamp();
             }
-            else if (time.GetElapsedTime(since) > options.UnusedLeaseGrace)
+            else if (awake.GetElapsedTime(since) > options.UnusedLeaseGrace)
             {
                 LogUnused(logger, id);
                 await StopInstanceAsync(id, force: true, cancellationToken);
@@ -589,10 +592,10 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
         {
             if (!orphans.TryGetValue(container.Name, out var since))
             {
-                orphans[container.Name] = since = time.GetTimestamp();
+                orphans[container.Name] = since = awake.GetTimestamp();
             }
 
-            if (time.GetElapsedTime(since) >= options.OrphanGrace)
+            if (awake.GetElapsedTime(since) >= options.OrphanGrace)
             {
                 LogOrphan(logger, container.Name);
                 await engine.RemoveAsync(container.Id, cancellationToken);

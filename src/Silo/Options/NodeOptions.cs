@@ -85,7 +85,7 @@ public sealed class NodeOptions
     /// </summary>
     public int ImageFreeDiskMiB { get; set; } = 10_240;
 
-    /// <summary>How long a relay may be silent in a running container before the instance is given up: 5 s to 1 h, default 60 s.</summary>
+    /// <summary>How long a relay may be silent in a running container before the instance is given up: 5 s to 1 h, default 60 s. Time in which the node itself was frozen does not count.</summary>
     public TimeSpan RelaySilence { get; set; } = TimeSpan.FromSeconds(60);
 
     /// <summary>Pause between reports: 100 ms to 10 s, default 5 s. The region calls a node unreachable after 15 s.</summary>

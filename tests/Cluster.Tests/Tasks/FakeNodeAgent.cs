@@ -36,6 +36,9 @@ internal sealed class FakeNodeAgent(
 
     public LaunchFailure? FailLaunches { get; set; }
 
+    /// <summary>Such instances were ready before they failed, and nobody heard of it.</summary>
+    public bool FailsOnceReady { get; set; }
+
     /// <summary>What becomes of the runs of an instance that is stopped by force.</summary>
     public RunOutcome ForcedOutcome { get; set; } = RunOutcome.Cancelled;
 
@@ -315,6 +318,7 @@ internal sealed class FakeNodeAgent(
             Revision = instance.Order.Revision,
             Runs = [.. runs.Values.Where(run => run.Order.InstanceId == lease.InstanceId).Select(run => run.Order.RunId)],
             Failure = failure,
+            WasReady = failure is null ? state is InstanceState.Ready : FailsOnceReady,
             PullingImage = state is InstanceState.Creating,
             ResolvedImage = state is InstanceState.Ready ? ResolvedImage : null,
             Version = Interlocked.Increment(ref version),

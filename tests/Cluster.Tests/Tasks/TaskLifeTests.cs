@@ -271,6 +271,18 @@ public sealed class TaskLifeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task An_instance_that_was_ready_and_then_failed_costs_a_waiting_task_nothing_though_its_queue_heard_of_the_end_alone()
+    {
+        Node.FailLaunches = new LaunchFailure(RunOutcome.Crashed, "gone while idle");
+        Node.FailsOnceReady = true;
+        var task = await SubmitAsync(await FunctionAsync(), "ok");
+        await UntilAsync(() => Node.LaunchCount >= 2);
+        Node.FailLaunches = null;
+        var end = await UntilFinalAsync(task);
+        Assert.Equal((GpuTaskStatus.Succeeded, 1, 0), (end.Status, end.Attempt, end.PlatformFaults));
+    }
+
+    [Fact]
     public async Task A_task_nobody_serves_expires()
     {
         await HaveCardsAsync(0);

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json.Nodes;
 using GpuTasks.Containers;
 using GpuTasks.Nodes;
@@ -252,6 +253,21 @@ public sealed class AgentFencingTests
         var id = await harness.LaunchAsync();
         await harness.UntilGoneAsync(id);
         Assert.Equal(RunOutcome.EngineError, harness.Platform.Latest(id)?.Failure?.Outcome);
+    }
+
+    [Fact]
+    public async Task An_agent_that_was_frozen_does_not_take_its_own_silence_for_the_relays()
+    {
+        var clock = new FrozenClock();
+        await using var harness = await AgentHarness.OnFakeAsync(new FakeEngine(), options => options.RelaySilence = TimeSpan.FromSeconds(5), clock);
+        var launched = Stopwatch.StartNew();
+        var id = await harness.LaunchAsync();
+        await AgentHarness.UntilAsync(() => harness.Platform.Latest(id)?.State == InstanceState.Starting, "it starts");
+        clock.Skip(TimeSpan.FromHours(1));
+
+        // Of the hour two seconds count, so three of silence are left at the least, however slow the machine is.
+        await harness.UntilGoneAsync(id);
+        Assert.True(launched.Elapsed > TimeSpan.FromSeconds(2.9), $"It was given up after {launched.Elapsed}.");
     }
 
     [Fact]

@@ -215,15 +215,18 @@ internal sealed class AgentHarness : IAsyncDisposable
 
     public FakePlatform Platform { get; }
 
+    /// <summary>Clock of its agents.</summary>
+    public TimeProvider Clock { get; init; } = TimeProvider.System;
+
     public ICardSource Cards { get; }
 
     public NodeAgent Agent => agent ?? throw new InvalidOperationException("The agent is not started.");
 
     public static CancellationToken Token => TestContext.Current.CancellationToken;
 
-    public static async Task<AgentHarness> OnFakeAsync(FakeEngine engine, Action<NodeOptions>? change = null)
+    public static async Task<AgentHarness> OnFakeAsync(FakeEngine engine, Action<NodeOptions>? change = null, TimeProvider? clock = null)
     {
-        var harness = new AgentHarness(engine, ownsEngine: false, change);
+        var harness = new AgentHarness(engine, ownsEngine: false, change) { Clock = clock ?? TimeProvider.System };
         await harness.StartAsync();
         return harness;
     }
@@ -238,7 +241,7 @@ internal sealed class AgentHarness : IAsyncDisposable
 
     public async Task StartAsync(bool waitUntilAdopted = true)
     {
-        agent = new NodeAgent(Microsoft.Extensions.Options.Options.Create(Options), Engine, Platform, Cards, TimeProvider.System, loggers.CreateLogger<NodeAgent>());
+        agent = new NodeAgent(Microsoft.Extensions.Options.Options.Create(Options), Engine, Platform, Cards, Clock, loggers.CreateLogger<NodeAgent>());
         await agent.StartAsync(Token);
         if (waitUntilAdopted)
         {

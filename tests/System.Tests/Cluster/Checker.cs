@@ -195,7 +195,7 @@ internal sealed partial class Checker(Lab lab, Load load, Recorder recorder, Fau
         // What is stopped may be so before it begins; everything else runs exactly as often as it must, whatever was restarted under it.
         if (runs.Count != task.Kind.Runs && !(runs.Count == 0 && end.Status == "Stopped") && !(task.Kind.MayRunAgain && runs.Count > task.Kind.Runs))
         {
-            Add($"{task.Id}: ran {runs.Count} times, not {task.Kind.Runs}: {string.Join(", ", runs.Select(run => $"{run.Instance} from {run.Began} to {run.LastSeen}{(run.Answered ? "" : " unanswered")}"))}; {string.Join(", ", end.Events)}");
+            Add($"{task.Id}: ran {runs.Count} times, not {task.Kind.Runs}: {string.Join(", ", runs.Select(run => $"{run.Instance} from {run.Began} to {run.LastSeen}{(run.Answered ? "" : " unanswered")}"))}; {string.Join(", ", end.Events)}; {end.Error}");
         }
 
         foreach (var run in runs)

@@ -81,7 +81,7 @@ internal sealed class Faults(Lab lab, Load load, Recorder recorder, Random rando
                 break;
             case "node-freeze":
                 var frozen = random.Next(lab.Nodes.Count);
-                await FreezeAsync(lab.Nodes[frozen], Seconds(15, 60));
+                await FreezeAsync(lab.Nodes[frozen], Seconds(15, 75));
                 await SeenAgainAsync(kind, frozen);
                 break;
             case "engine-restart":
