@@ -6,7 +6,7 @@ namespace GpuTasks;
 /// caught up with so slowly that no pause or limit is wrong by more than a fiftieth. Timers and timestamps are the inner clock's.
 /// </summary>
 /// <param name="inner">Wall clock and monotonic clock of the machine.</param>
-public sealed class SteadyClock(TimeProvider inner) : TimeProvider
+public sealed class SteadyClock(TimeProvider inner) : ForwardingClock(inner)
 {
     /// <summary>How fast a difference to the wall clock is caught up with, as a part of the time that passes.</summary>
     public const double CatchUp = 0.02;
@@ -16,28 +16,15 @@ public sealed class SteadyClock(TimeProvider inner) : TimeProvider
     private DateTimeOffset now = inner.GetUtcNow();
 
     /// <inheritdoc />
-    public override TimeZoneInfo LocalTimeZone => inner.LocalTimeZone;
-
-    /// <inheritdoc />
-    public override long TimestampFrequency => inner.TimestampFrequency;
-
-    /// <inheritdoc />
-    public override long GetTimestamp() => inner.GetTimestamp();
-
-    /// <inheritdoc />
-    public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) =>
-        inner.CreateTimer(callback, state, dueTime, period);
-
-    /// <inheritdoc />
     public override DateTimeOffset GetUtcNow()
     {
         lock (gate)
         {
-            var timestamp = inner.GetTimestamp();
-            var passed = inner.GetElapsedTime(at, timestamp);
+            var timestamp = Inner.GetTimestamp();
+            var passed = Inner.GetElapsedTime(at, timestamp);
             var steady = now + passed;
             var most = passed * CatchUp;
-            var difference = inner.GetUtcNow() - steady;
+            var difference = Inner.GetUtcNow() - steady;
             at = timestamp;
             // Less than what has passed, so that this clock never goes back.
             return now = steady + (difference > most ? most : difference < -most ? -most : difference);

@@ -2,21 +2,11 @@ namespace GpuTasks.Simulation;
 
 /// <summary>A wall clock that can be set without any time passing, on a machine whose time is in the test's hand.</summary>
 /// <param name="machine">Timers and timestamps, and the wall clock before it is set.</param>
-public sealed class SteppedClock(TimeProvider machine) : TimeProvider
+public sealed class SteppedClock(TimeProvider machine) : ForwardingClock(machine)
 {
     /// <summary>How far the wall clock was set off.</summary>
     public TimeSpan Step { get; set; }
 
     /// <inheritdoc />
-    public override long TimestampFrequency => machine.TimestampFrequency;
-
-    /// <inheritdoc />
-    public override DateTimeOffset GetUtcNow() => machine.GetUtcNow() + Step;
-
-    /// <inheritdoc />
-    public override long GetTimestamp() => machine.GetTimestamp();
-
-    /// <inheritdoc />
-    public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) =>
-        machine.CreateTimer(callback, state, dueTime, period);
+    public override DateTimeOffset GetUtcNow() => Inner.GetUtcNow() + Step;
 }

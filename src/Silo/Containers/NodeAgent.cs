@@ -28,6 +28,8 @@ internal sealed partial class NodeAgent : BackgroundService, INodeAgent
     private readonly INodeReports reports;
     private readonly ICardSource cards;
     private readonly TimeProvider time;
+
+    /// <summary>For patience with others. How long the region was not heard of is measured by <see cref="time"/>: it may have given the node up.</summary>
     private readonly AwakeClock awake;
     private readonly ILogger<NodeAgent> logger;
     private readonly string bootId;

@@ -90,6 +90,19 @@ public sealed class AgentDockerTests
     }
 
     [Fact]
+    public async Task A_limit_that_passes_while_the_agent_is_frozen_ends_no_instance_before_its_relay_was_heard()
+    {
+        var clock = new SkippingClock();
+        await using var harness = await AgentHarness.OnDockerAsync(clock: clock);
+        var id = await harness.LaunchReadyAsync();
+        var run = await harness.StartRunAsync(id, new { mode = "sleep", seconds = 3 });
+        clock.Skip(TimeSpan.FromHours(1));
+        Assert.Equal(RunOutcome.Succeeded, (await harness.ReportOfAsync(run)).Outcome);
+        var next = await harness.StartRunAsync(id, new { mode = "echo" });
+        Assert.Equal(RunOutcome.Succeeded, (await harness.ReportOfAsync(next)).Outcome);
+    }
+
+    [Fact]
     public async Task A_run_past_its_limit_times_out()
     {
         await using var harness = await AgentHarness.OnDockerAsync();

@@ -258,7 +258,7 @@ public sealed class AgentFencingTests
     [Fact]
     public async Task An_agent_that_was_frozen_does_not_take_its_own_silence_for_the_relays()
     {
-        var clock = new FrozenClock();
+        var clock = new SkippingClock();
         await using var harness = await AgentHarness.OnFakeAsync(new FakeEngine(), options => options.RelaySilence = TimeSpan.FromSeconds(5), clock);
         var launched = Stopwatch.StartNew();
         var id = await harness.LaunchAsync();

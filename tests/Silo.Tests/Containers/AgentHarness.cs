@@ -231,10 +231,10 @@ internal sealed class AgentHarness : IAsyncDisposable
         return harness;
     }
 
-    public static async Task<AgentHarness> OnDockerAsync(Action<NodeOptions>? change = null, ICardSource? cards = null)
+    public static async Task<AgentHarness> OnDockerAsync(Action<NodeOptions>? change = null, ICardSource? cards = null, TimeProvider? clock = null)
     {
         TestDocker.SkipWithoutRelay();
-        var harness = new AgentHarness(new DockerEngine(TestDocker.Endpoint), ownsEngine: true, change, cards);
+        var harness = new AgentHarness(new DockerEngine(TestDocker.Endpoint), ownsEngine: true, change, cards) { Clock = clock ?? TimeProvider.System };
         await harness.StartAsync();
         return harness;
     }
