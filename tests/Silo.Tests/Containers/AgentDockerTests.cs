@@ -95,7 +95,7 @@ public sealed class AgentDockerTests
         var clock = new SkippingClock();
         await using var harness = await AgentHarness.OnDockerAsync(clock: clock);
         var id = await harness.LaunchReadyAsync();
-        var run = await harness.StartRunAsync(id, new { mode = "sleep", seconds = 3 });
+        var run = await harness.StartRunAsync(id, new { mode = "sleep", seconds = 8 }); // Longer than one question to the relay waits.
         clock.Skip(TimeSpan.FromHours(1));
         Assert.Equal(RunOutcome.Succeeded, (await harness.ReportOfAsync(run)).Outcome);
         var next = await harness.StartRunAsync(id, new { mode = "echo" });
